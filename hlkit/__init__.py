@@ -1,0 +1,1 @@
+"""hlkit finds the highlights of long game streams and cuts them into a reel."""

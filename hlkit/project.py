@@ -1,0 +1,217 @@
+"""Where a project's files live, its settings, stage markers, atomic writes, and how time is written.
+
+A *stage* is one step of the work on one thing ("frames" of "vod_a"). It is finished when its marker says so: the marker is
+written last, holds what the stage was made from, and is believed only while the outputs that it names are still there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".ts", ".avi", ".flv", ".m4v")
+
+# Reading a whole 18 GB stream to know whether it changed would take longer than the work it saves.
+FINGERPRINT_BYTES = 1 << 20
+
+
+class HlkitError(Exception):
+    """Something the user can mend: the message says what was wrong, what is allowed and what to do next."""
+
+
+class HlkitWarning(UserWarning):
+    """A fall-back that was taken, with its reason."""
+
+
+def format_time(seconds: float, *, decimals: int = 0) -> str:
+    """Write seconds as `h:mm:ss`, or `h:mm:ss.sss` with `decimals=3`; `format_time(3671.5, decimals=1) == "1:01:11.5"`."""
+    scale = 10**decimals
+    ticks = round(abs(seconds) * scale)
+    whole, fraction = divmod(ticks, scale)
+    text = f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    if decimals:
+        text += f".{fraction:0{decimals}d}"
+    return f"-{text}" if seconds < 0 and ticks else text
+
+
+def parse_time(text: str | float) -> float:
+    """Read seconds (`83.5`) or `h:mm:ss(.sss)` (`0:01:23.5`) as float seconds.
+
+    Two-part times such as `1:23` are refused, because they are minutes to one reader and hours to the next.
+
+    Raises:
+        ValueError: for anything else; the message says what is allowed.
+    """
+    text = str(text).strip()
+    if re.fullmatch(r"-?\d+(\.\d*)?|-?\.\d+", text):
+        return float(text)
+    if match := re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d*)?)", text):
+        hours, minutes, seconds = match.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    hint = f"; write '0:{text}' if you mean minutes and seconds" if re.fullmatch(r"\d+:\d+(\.\d*)?", text) else ""
+    raise ValueError(f"'{text}' is not a time: seconds (83.5) or h:mm:ss (0:01:23.5) are allowed{hint}")
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; rename it to `target` when the block ends well, remove it when it fails.
+
+    The temporary name keeps the suffix, so that programs which choose a format by name choose the right one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
+    temporary = folder / target.name
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` to `target` in one step: a reader sees the old file or the new one, never a part."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def fingerprint(path: Path) -> str:
+    """A short name for a file's content: 16 hex digits of SHA-256 over its size and its first and last MiB.
+
+    Raises:
+        HlkitError: when there is no such file.
+    """
+    if not path.is_file():
+        raise HlkitError(f"There is no file {path}.")
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(FINGERPRINT_BYTES))
+        file.seek(max(FINGERPRINT_BYTES, size - FINGERPRINT_BYTES))
+        digest.update(file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def safe_id(text: str) -> str:
+    """Make a video id from any text: letters, digits, `-`, `_` and `.`, at most 80 characters, never empty or hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:80].strip("._-") or "video"
+
+
+@dataclass(frozen=True)
+class Project:
+    """One folder that holds everything hlkit makes for one streamer. Nothing is created until something is written.
+
+    Example: `Project(Path("my-stream")).video("vod_a")` is `my-stream/videos/vod_a.mp4`.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
+        if self.root.exists() and not self.root.is_dir():
+            raise HlkitError(f"The project {self.root} is a file; give a folder.")
+
+    @property
+    def videos(self) -> Path:
+        """The folder of recordings."""
+        return self.root / "videos"
+
+    @property
+    def frames(self) -> Path:
+        """The folder of frame stores, one sub-folder a video."""
+        return self.root / "frames"
+
+    def video_ids(self) -> list[str]:
+        """The ids of the recordings that are here, sorted."""
+        files = self.videos.iterdir() if self.videos.is_dir() else iter(())
+        return sorted(file.stem for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != ".")
+
+    def video(self, video: str) -> Path:
+        """The recording of one id.
+
+        Raises:
+            HlkitError: when the project has no such recording; lists those that it has.
+        """
+        for suffix in VIDEO_SUFFIXES:
+            if (file := self.videos / f"{video}{suffix}").exists():
+                return file
+        known = ", ".join(self.video_ids()) or "none; download one first (notebook 01, or `hlkit download`)"
+        raise HlkitError(f"The project has no video '{video}'. It has: {known}.")
+
+    def index(self, video: str) -> Path:
+        """The frame index of one video."""
+        return self.frames / video / "index.parquet"
+
+    def labels(self, video: str) -> Path:
+        """The label spans of one video."""
+        return self.root / "labels" / f"{video}.csv"
+
+    def model(self, run: str) -> Path:
+        """The folder of one training run."""
+        return self.root / "models" / safe_id(run)
+
+    def scores(self, run: str, video: str) -> Path:
+        """The score table of one video by one run."""
+        return self.root / "scores" / safe_id(run) / f"{video}.parquet"
+
+    def reel(self, video: str, suffix: str = ".mp4") -> Path:
+        """The reel of one video, or with another suffix what stands beside it."""
+        return self.root / "reels" / f"{video}{suffix}"
+
+    def settings(self) -> dict[str, Any]:
+        """What the notebooks share, from `project.toml`: keys `videos`, `store`, `run` and others that a form wrote."""
+        file = self.root / "project.toml"
+        if not file.is_file():
+            return {}
+        try:
+            return tomllib.loads(file.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise HlkitError(f"{file} is not valid TOML ({error}). Mend or delete it; it is written anew.") from error
+
+    def save_settings(self, **changes: str | int | float | bool | Sequence[str]) -> None:
+        """Merge `changes` into `project.toml`."""
+        settings = self.settings() | changes
+        # A JSON string, number, boolean or list of them is also valid TOML.
+        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(settings.items())]
+        write_text(self.root / "project.toml", "".join(lines))
+
+    def _marker(self, stage: str, name: str) -> Path:
+        return self.root / ".stages" / f"{stage}-{safe_id(name)}.json"
+
+    def is_done(self, stage: str, name: str, made_from: Mapping[str, Any]) -> bool:
+        """Whether `stage` has finished on `name` with the same `made_from`, and its outputs still have their lengths."""
+        try:
+            marker = json.loads(self._marker(stage, name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return False
+        outputs = {self.root / path: size for path, size in marker["outputs"].items()}
+        intact = all(path.is_file() and path.stat().st_size == size for path, size in outputs.items())
+        return intact and marker["made_from"] == _as_json(made_from)
+
+    def mark_done(self, stage: str, name: str, made_from: Mapping[str, Any], outputs: Sequence[Path]) -> None:
+        """Record that `stage` has finished on `name`: call it last, when every output is in its place."""
+        sizes = {path.relative_to(self.root).as_posix(): path.stat().st_size for path in outputs}
+        marker = {"made_from": _as_json(made_from), "outputs": sizes}
+        write_text(self._marker(stage, name), json.dumps(marker, indent=1))
+
+
+def _as_json(value: Mapping[str, Any]) -> Any:
+    """What `value` becomes after a round trip through JSON, so that tuples compare equal to lists and paths to strings."""
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
+
+
+def free_disk(path: Path) -> int:
+    """Bytes free on the disk that would hold `path`, whether or not it exists yet."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
