@@ -1,7 +1,7 @@
 """Where a project's files live, its settings, stage markers, atomic writes, and how time is written.
 
-A *stage* is one step of the work on one thing ("frames" of "vod_a"). It is finished when its marker says so: the marker is
-written last, holds what the stage was made from, and is believed only while the outputs that it names are still there.
+A *stage* is one step of the work on one thing ("frames" of "vod_a"). It is finished when its marker says so: the marker
+is written last, holds what the stage was made from, and is believed only while the outputs that it names are there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HlkitWarning(UserWarning):
 
 
 def format_time(seconds: float, *, decimals: int = 0) -> str:
-    """Write seconds as `h:mm:ss`, or `h:mm:ss.sss` with `decimals=3`; `format_time(3671.5, decimals=1) == "1:01:11.5"`."""
+    """Write seconds as `h:mm:ss`, or with `decimals` digits after the point: 3671.5 is `1:01:11.5`."""
     scale = 10**decimals
     ticks = round(abs(seconds) * scale)
     whole, fraction = divmod(ticks, scale)
@@ -104,7 +104,7 @@ def fingerprint(path: Path) -> str:
 
 
 def safe_id(text: str) -> str:
-    """Make a video id from any text: letters, digits, `-`, `_` and `.`, at most 80 characters, never empty or hidden."""
+    """Make a video id from any text: letters, digits, `-`, `_`, `.`; at most 80 characters, never empty or hidden."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:80].strip("._-") or "video"
 
 
@@ -182,22 +182,26 @@ class Project:
     def save_settings(self, **changes: str | int | float | bool | Sequence[str]) -> None:
         """Merge `changes` into `project.toml`."""
         settings = self.settings() | changes
-        # A JSON string, number, boolean or list of them is also valid TOML.
+        # A JSON string, number, boolean or list of them is also valid TOML, but for the one control character that
+        # JSON lets stand as it is.
         lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(settings.items())]
-        write_text(self.root / "project.toml", "".join(lines))
+        write_text(self.root / "project.toml", "".join(lines).replace("\x7f", "\\u007f"))
 
     def _marker(self, stage: str, name: str) -> Path:
         return self.root / ".stages" / f"{stage}-{safe_id(name)}.json"
 
     def is_done(self, stage: str, name: str, made_from: Mapping[str, Any]) -> bool:
-        """Whether `stage` has finished on `name` with the same `made_from`, and its outputs still have their lengths."""
+        """Whether `stage` has finished on `name` with this `made_from`, and its outputs still have their lengths."""
         try:
             marker = json.loads(self._marker(stage, name).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             return False
-        outputs = {self.root / path: size for path, size in marker["outputs"].items()}
-        intact = all(path.is_file() and path.stat().st_size == size for path, size in outputs.items())
-        return intact and marker["made_from"] == _as_json(made_from)
+        match marker:
+            case {"made_from": was_made_from, "outputs": dict(sizes)}:
+                files = {self.root / path: size for path, size in sizes.items()}
+                intact = all(path.is_file() and path.stat().st_size == size for path, size in files.items())
+                return intact and was_made_from == _as_json(made_from)
+        return False
 
     def mark_done(self, stage: str, name: str, made_from: Mapping[str, Any], outputs: Sequence[Path]) -> None:
         """Record that `stage` has finished on `name`: call it last, when every output is in its place."""
@@ -207,7 +211,7 @@ class Project:
 
 
 def _as_json(value: Mapping[str, Any]) -> Any:
-    """What `value` becomes after a round trip through JSON, so that tuples compare equal to lists and paths to strings."""
+    """What `value` becomes after a round trip through JSON, where tuples equal lists and paths equal strings."""
     return json.loads(json.dumps(value, sort_keys=True, default=str))
 
 

@@ -1,0 +1,260 @@
+"""The stages as commands: `hlkit STAGE ...`. Nothing of its own: each command is one call of `hlkit.stages`.
+
+Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hlkit import stages
+from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
+
+DEFAULT_PROJECT = Path("hlkit-project")
+
+app = typer.Typer(
+    name="hlkit",
+    help="Find the highlights of long game streams and cut them into a reel.",
+    epilog="Start with: hlkit demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _verbose(value: bool) -> None:
+    if value:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        logging.getLogger("hlkit").setLevel(logging.DEBUG)
+
+
+def _time(text: str) -> float:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+ProjectOption = Annotated[Path, typer.Option("--project", metavar="DIR", help="The project's folder.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", callback=_verbose, help="Say more, and show the traceback of a failure.")
+]
+RedoOption = Annotated[bool, typer.Option("--redo", help="Do it again, even if it is already done.")]
+VideosOption = Annotated[list[str] | None, typer.Option("--video", metavar="ID", help="Only this video (repeatable).")]
+RunOption = Annotated[str | None, typer.Option("--run", help="The name of the training run.")]
+StoreArgument = Annotated[
+    str | None,
+    typer.Argument(help="A folder, r2://bucket/prefix or s3://bucket/prefix; the last one used if left out."),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="PART", help="Only this part: videos, frames, labels, models ... (repeatable)."),
+]
+TimeOption = Annotated[float | None, typer.Option(parser=_time, metavar="TIME", help="Seconds or h:mm:ss.")]
+
+
+def _example(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose help ends with an example."""
+    return app.command(epilog=f"Example: hlkit {command}")
+
+
+@_example("download https://www.twitch.tv/videos/1234567 --video saturday")
+def download(
+    source: Annotated[str, typer.Argument(help="A file on this computer, or the link or number of a Twitch VOD.")],
+    video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The id it gets in the project.")] = None,
+    quality: Annotated[
+        str, typer.Option(help="analysis (about 360p), source (the best), or a name such as 720p60.")
+    ] = "analysis",
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Bring one recording into the project."""
+    stages.download(Project(project), source, video=video, quality=quality, redo=redo)
+
+
+@_example("frames --fps 3 --size 128")
+def frames(
+    videos: VideosOption = None,
+    fps: Annotated[str, typer.Option(help="Pictures a second: 3, 0.5 or 30000/1001.")] = "3",
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 128,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Store small pictures of every video at a steady rate."""
+    stages.frames(Project(project), videos=videos, fps=fps, size=size, redo=redo)
+
+
+@_example("label saturday.csv")
+def label(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV with the columns video,start,end,label.")],
+    video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The video all spans belong to.")] = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take label spans into the project."""
+    stages.label(Project(project), source, video=video, redo=redo)
+
+
+@_example("push r2://my-bucket/my-stream")
+def push(
+    store: StoreArgument = None,
+    only: OnlyOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Copy what changed in the project to Cloudflare R2, another S3 store, or a folder."""
+    stages.push(Project(project), store, only=only)
+
+
+@_example("pull r2://my-bucket/my-stream")
+def pull(
+    store: StoreArgument = None,
+    only: OnlyOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Copy what the store has and the project lacks."""
+    stages.pull(Project(project), store, only=only)
+
+
+@_example("train --video saturday --epochs 12")
+def train(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    backbone: Annotated[str, typer.Option(help="A torchvision classifier: resnet18, convnext_tiny ...")] = "resnet18",
+    num_frames_per_clip: Annotated[
+        int | None, typer.Option(min=2, help="An RNN over so many frames; left out: single frames.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="DEFAULT for pretrained weights, or a file.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = stages.DEFAULT_EPOCHS,
+    monitor: Annotated[str, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
+    seed: Annotated[int, typer.Option(help="Of split, sampling, augmentation and initial weights.")] = 0,
+    logger: Annotated[str, typer.Option(help="csv, or mlflow or wandb beside it.")] = "csv",
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train a model on the labelled videos."""
+    stages.train(
+        Project(project),
+        videos=videos,
+        run=run,
+        backbone=backbone,
+        num_frames_per_clip=num_frames_per_clip,
+        weights=weights,
+        epochs=epochs,
+        monitor=monitor,
+        seed=seed,
+        logger=logger,
+        redo=redo,
+    )
+
+
+@_example("infer --video sunday")
+def infer(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    start: TimeOption = None,
+    end: TimeOption = None,
+    duration: TimeOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Score every frame of the videos that the model did not learn from."""
+    stages.infer(Project(project), videos=videos, run=run, start=start, end=end, duration=duration, redo=redo)
+
+
+@_example("timeline --minutes 10")
+def timeline(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    window_seconds: Annotated[float | None, typer.Option(help="Of the mean that makes the intensity.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Pick where the intensity is at least this.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Pick the best, so many minutes at most.")] = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Draw the intensity, and pick the highlights."""
+    stages.timeline(
+        Project(project),
+        videos=videos,
+        run=run,
+        window_seconds=window_seconds,
+        threshold=threshold,
+        minutes=minutes,
+        redo=redo,
+    )
+
+
+@_example("reel --overlay score")
+def reel(
+    videos: VideosOption = None,
+    overlay: Annotated[str, typer.Option(help="none, or score to draw the score on the picture.")] = "none",
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Cut the highlights into a reel."""
+    stages.reel(Project(project), videos=videos, overlay=overlay, redo=redo)
+
+
+@_example("explain")
+def explain(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show what the model got wrong, and what in a picture spoke for its score."""
+    stages.explain(Project(project), videos=videos, run=run, redo=redo)
+
+
+@_example("demo --project my-demo")
+def demo(project: ProjectOption = Path("hlkit-demo"), verbose: VerboseOption = False) -> None:
+    """Run every stage on the two recordings that come with hlkit, and print how well it did."""
+    from hlkit import demo as recordings
+
+    recordings.run(Project(project))
+    stages.score(Project(project))
+
+
+def main() -> None:
+    """The `hlkit` command."""
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", HlkitWarning)
+    try:
+        app()
+    except (HlkitError, OSError) as error:
+        if logging.getLogger("hlkit").isEnabledFor(logging.DEBUG):
+            traceback.print_exc()
+        sys.exit(f"hlkit: {_one_line(error)}")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    # What a library wants to tell its caller is no news for a user; a fall-back of hlkit's is.
+    if issubclass(category, HlkitWarning):
+        print(f"hlkit: {message}", file=sys.stderr)  # noqa: T201 (the command may speak)
+    else:
+        logging.getLogger("hlkit").debug("%s", message)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full. Free some space and run the same command again; it goes on where it stopped."
+    return " ".join(str(error).split())

@@ -1,0 +1,299 @@
+"""How good scores and highlights are, always beside what a guess would reach.
+
+Conventions and sources:
+
+- A frame is positive where its label is above 0. Frame metrics need both classes, since they mean nothing with one.
+- Average precision (AP) is the sum of (R_n - R_(n-1)) * P_n over the distinct scores from high to low, without
+  interpolation, as in scikit-learn; frames of equal score enter together. (Interpolating between points of a
+  precision-recall curve is too hopeful: Davis and Goadrich 2006, "The relationship between Precision-Recall and ROC
+  curves".) Scores in random order, and equal scores exactly, have the share of positives as their AP: the *base rate*.
+- A proportion of nothing is 0, as in scikit-learn: precision where nothing was predicted, recall where nothing is true.
+- Temporal intersection over union (tIoU) of two spans is the length of what they share over the length of what they
+  cover together. Predicted and true spans are matched one to one, the pair of highest tIoU first, as in the detection
+  task of THUMOS and ActivityNet (Heilbron and others 2015).
+- An event is *found* when highlights cover at least half of it (or another share). That is what a viewer asks of a
+  reel, whether the moment is in it, and unlike tIoU it does not punish a cut with some lead-in.
+- Intervals are percentile bootstrap intervals (Efron 1979) over whole chunks of time, since neighbouring frames are
+  nearly the same frame and drawing them one by one would make every interval far too narrow (Kuensch 1989).
+
+Spans are matched within a video and whatever their label; filter the tables to judge one class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hlkit.labels import TIME_TOLERANCE, merge_spans
+from hlkit.project import HlkitError
+from hlkit.split import assign_chunks
+from hlkit.timeline import add_intensity
+
+RANDOM = "random"
+"""The scorecard's name for a signal that knows nothing."""
+
+
+class FrameMetrics(NamedTuple):
+    """Proportions (0 to 1) of frames at one threshold."""
+
+    precision: float
+    recall: float
+    f1: float
+    accuracy: float
+    base_rate: float
+    """Share of positives: the precision of a guess. "Never" has the accuracy 1 - base_rate."""
+
+
+class EventScores(NamedTuple):
+    """Proportions (0 to 1) of spans at one tIoU."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class EventsHit(NamedTuple):
+    """How many true events a reel shows."""
+
+    hit: int
+    total: int
+
+
+def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """Average precision of `scores` as a ranking of the positives.
+
+    Args:
+        labels: int or bool (n,), positive above 0.
+        scores: float (n,), higher for likelier positives; any unit, finite.
+
+    Returns:
+        0 to 1; `base_rate(labels)` when all scores are equal.
+
+    Raises:
+        HlkitError: for shapes that differ, scores that are not finite, or labels of one class only.
+    """
+    positive, values = _checked(labels, scores)
+    return _ranking(positive, values)(np.ones(positive.size))
+
+
+def base_rate(labels: npt.ArrayLike) -> float:
+    """Share of positives, 0 to 1: the AP that random scores are expected to have.
+
+    Raises:
+        HlkitError: for no labels.
+    """
+    positive = np.asarray(labels) > 0
+    if not positive.size:
+        raise HlkitError("There are no labelled frames to measure on. Label a video first.")
+    return float(positive.mean())
+
+
+def frame_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike, *, threshold: float = 0.5) -> FrameMetrics:
+    """Precision, recall, F1 and accuracy of `scores >= threshold`, beside the base rate.
+
+    Args:
+        labels: int or bool (n,), positive above 0.
+        scores: float (n,), finite.
+        threshold: in the unit of `scores`.
+
+    Raises:
+        HlkitError: as for `average_precision`.
+    """
+    positive, values = _checked(labels, scores)
+    predicted = values >= threshold
+    rates = _rates(int((positive & predicted).sum()), int(predicted.sum()), int(positive.sum()))
+    return FrameMetrics(*rates, accuracy=float((positive == predicted).mean()), base_rate=base_rate(positive))
+
+
+def event_scores(predicted: pl.DataFrame, true: pl.DataFrame, *, tiou: float = 0.5) -> EventScores:
+    """Precision, recall and F1 of predicted spans, each matched with at most one true span of a tIoU of `tiou` or more.
+
+    Args:
+        predicted: span table.
+        true: span table.
+        tiou: above 0 and at most 1.
+    """
+    _check_share("tiou", tiou)
+    matched = sum(_count_matches(*spans, tiou) for spans in _by_video(predicted, true))
+    return EventScores(*_rates(matched, predicted.height, true.height))
+
+
+def events_hit(predicted: pl.DataFrame, true: pl.DataFrame, *, share: float = 0.5) -> EventsHit:
+    """How many true spans are covered by predicted spans, together, for at least `share` of their length.
+
+    Args:
+        predicted: span table; spans may overlap.
+        true: span table.
+        share: above 0 and at most 1.
+
+    Example: of the true spans [0, 10) and [20, 30), the prediction [5, 22) finds the first alone: `(1, 2)`.
+    """
+    _check_share("share", share)
+    union = merge_spans(predicted.with_columns(label=pl.lit("")))
+    found = 0
+    for ours, theirs in _by_video(union, true):
+        seconds = _shared_seconds(ours, theirs).sum(axis=0)  # (true,)
+        found += int((seconds >= share * (theirs[:, 1] - theirs[:, 0]) - TIME_TOLERANCE).sum())
+    return EventsHit(found, true.height)
+
+
+def bootstrap_interval(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    chunks: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval in which the AP lies, had other chunks of the same kind of stream been measured.
+
+    Args:
+        labels: int or bool (n,), positive above 0.
+        scores: float (n,), finite.
+        chunks: int (n,), the chunk of each frame; chunks are drawn whole, with replacement.
+        level: share of resamples inside the interval, between 0 and 1.
+        resamples: how often to draw; a draw of one class only has no AP and is left out.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        (low, high), each 0 to 1.
+
+    Raises:
+        HlkitError: as for `average_precision`, for fewer than two chunks, or for fewer than two resamples with an AP.
+    """
+    positive, values = _checked(labels, scores)
+    _, chunk = np.unique(np.asarray(chunks), return_inverse=True)
+    count = int(chunk.max()) + 1
+    if chunk.shape != positive.shape or count < 2 or not 0 < level < 1:
+        raise HlkitError(
+            f"No interval from {count} chunk(s) for {chunk.size} of {positive.size} frames at level {level}: "
+            "it needs a chunk for every frame, two chunks or more, and a level between 0 and 1. Measure on more video."
+        )
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)  # (draw, chunk)
+    holds = np.stack([np.bincount(chunk[kind], minlength=count) for kind in (positive, ~positive)], axis=1)
+    measure = _ranking(positive, values)
+    found = [measure(draw[chunk]) for draw in draws[(draws @ holds > 0).all(axis=1)]]
+    if len(found) < 2:
+        raise HlkitError("Too few draws of chunks hold both classes for an interval. Measure on more labelled video.")
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def scorecard(
+    frames: pl.DataFrame,
+    signals: Mapping[str, npt.ArrayLike],
+    *,
+    window_seconds: float = 5.0,
+    chunk_seconds: float = 30.0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Judge signals against the labels, beside a random one.
+
+    Args:
+        frames: columns `video`, `time` (seconds) and `label`; the frames to judge on, none of which has trained.
+        signals: name -> float (rows of `frames`,), higher for likelier highlights. One with a value missing (NaN) can't
+            be ranked and gets a row of nulls.
+        window_seconds: of the centred mean that smooths a signal, see `hlkit.timeline.add_intensity`.
+        chunk_seconds: of the blocks that the bootstrap draws.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        One row a signal, in the order given, and last "random": `name` str; `ap` f64, of the signal as it is;
+        `ap_smoothed` f64; `low` and `high` f64, the 95 % interval of `ap_smoothed`. All are 0 to 1. The random row is
+        the base rate, with the interval that the draw of chunks gives it.
+
+    Raises:
+        HlkitError: for a signal of another length, labels of one class only, or fewer than two chunks.
+    """
+    labels = frames.get_column("label").to_numpy()
+    chunks = assign_chunks(frames, chunk_seconds=chunk_seconds).get_column("chunk").to_numpy()
+    rows = []
+    for name, signal in {**signals, RANDOM: np.zeros(frames.height)}.items():
+        raw = np.asarray(signal, dtype=np.float64)
+        if raw.shape == labels.shape and np.isnan(raw).any():
+            rows.append((name, None, None, None, None))
+            continue
+        ap = average_precision(labels, raw)
+        table = frames.select("video", "time").with_columns(pl.Series("score", raw))
+        smooth = add_intensity(table, window_seconds=window_seconds).get_column("intensity").to_numpy()
+        interval = bootstrap_interval(labels, smooth, chunks, resamples=resamples, seed=seed)
+        rows.append((name, ap, average_precision(labels, smooth), *interval))
+    columns = {"name": pl.String} | dict.fromkeys(("ap", "ap_smoothed", "low", "high"), pl.Float64)
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise HlkitError(f"{name}={share} is not allowed; give a share above 0 and at most 1, such as 0.5.")
+
+
+def _checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """bool (n,) and float64 (n,), or an error."""
+    positive, values = np.asarray(labels) > 0, np.asarray(scores, dtype=np.float64)
+    if positive.shape != values.shape or positive.ndim != 1:
+        raise HlkitError(f"Labels {positive.shape} and scores {values.shape} must be two rows of one length.")
+    if not np.isfinite(values).all():
+        raise HlkitError("Some scores are missing or infinite. Score the video again, or leave those frames out.")
+    if positive.all() or not positive.any():
+        kind = "highlights" if positive.any() else "background"
+        raise HlkitError(
+            f"All {positive.size} frames are {kind}, so there is nothing to tell apart. Measure on video with both."
+        )
+    return positive, values
+
+
+def _ranking(positive: np.ndarray, values: np.ndarray) -> Callable[[np.ndarray], float]:
+    """A function from weights (n,) to the AP of the weighted frames; sorts once for the many draws of a bootstrap."""
+    order = np.argsort(-values, kind="stable")
+    ranked = positive[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+
+    def measure(weight: np.ndarray) -> float:
+        count = weight[order]
+        hits = np.cumsum(count * ranked)[last_of_tie]
+        precision = hits / np.maximum(np.cumsum(count)[last_of_tie], 1)
+        return float((np.diff(hits, prepend=0) * precision).sum() / hits[-1])
+
+    return measure
+
+
+def _rates(matched: int, predicted: int, true: int) -> tuple[float, float, float]:
+    """Precision, recall and F1 from counts, with 0 for a proportion of nothing."""
+    return matched / max(predicted, 1), matched / max(true, 1), 2 * matched / max(predicted + true, 1)
+
+
+def _by_video(predicted: pl.DataFrame, true: pl.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Starts and ends (spans, 2) of both tables, for each video that has true spans."""
+    videos = true.get_column("video").unique(maintain_order=True)
+    tables = [[table.filter(pl.col("video") == video) for table in (predicted, true)] for video in videos]
+    return [
+        (ours.select("start", "end").to_numpy(), theirs.select("start", "end").to_numpy()) for ours, theirs in tables
+    ]
+
+
+def _shared_seconds(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Seconds (ours, theirs) that each pair of spans shares."""
+    start = np.maximum(ours[:, None, 0], theirs[None, :, 0])
+    end = np.minimum(ours[:, None, 1], theirs[None, :, 1])
+    return np.maximum(end - start, 0)
+
+
+def _count_matches(ours: np.ndarray, theirs: np.ndarray, tiou: float) -> int:
+    """How many pairs a greedy one-to-one matching makes, highest tIoU first."""
+    shared = _shared_seconds(ours, theirs)
+    lengths = (ours[:, 1] - ours[:, 0])[:, None] + (theirs[:, 1] - theirs[:, 0])[None, :]
+    overlap = shared / (lengths - shared)  # (ours, theirs)
+    matches = 0
+    # Half of a span whose times are like 0.1 * k may come out a rounding error below 0.5.
+    while overlap.size and overlap.max() >= tiou * (1 - 1e-9):
+        best = np.unravel_index(overlap.argmax(), overlap.shape)
+        overlap[best[0], :] = overlap[:, best[1]] = 0
+        matches += 1
+    return matches

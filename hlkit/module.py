@@ -1,0 +1,143 @@
+"""What is learned by: the loss, the optimiser and its schedule, and the validation metrics, as a Lightning module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hlkit.models import ModelConfig, build_model
+from hlkit.project import HlkitError
+
+# The rate climbs for this share of the steps, because the first steps from random weights point anywhere.
+WARM_UP_SHARE = 0.1
+
+
+class HighlightModule(lightning.LightningModule):
+    """A network with its loss, its optimiser and its validation metrics.
+
+    Args:
+        config: the network, as a `ModelConfig` or its `to_dict()`.
+        learning_rate: AdamW's highest rate; it climbs for a tenth of the steps, then falls to 0 along a cosine.
+        weight_decay: of AdamW, on weight matrices and kernels only.
+        class_weights: one weight a class in the cross-entropy; None weighs all alike.
+        weights: where the backbone's first weights come from; see `ResNetClassifier`.
+        seed: of the first weights and of dropout.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig | Mapping[str, Any],
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        class_weights: Sequence[float] | None = None,
+        weights: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        config = config.to_dict() if isinstance(config, ModelConfig) else dict(config)
+        self.save_hyperparameters(ignore=["weights"])
+        self.config = ModelConfig.from_dict(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = build_model(self.config, weights).to(memory_format=torch.channels_last)
+        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
+        self.loss = nn.CrossEntropyLoss(None if class_weights is None else torch.tensor(class_weights))
+        self.run: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures or clips -> logits."""
+        return self.model(images)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make dropout follow from the place in the training alone, for the sake of resumed runs."""
+        state = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx)).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0] >> 1))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        images, labels = batch
+        loss = self.loss(self.model(images).float(), labels)
+        self._check_finite(loss)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Collect the logits of a batch."""
+        images, labels = batch
+        self._outputs.append((self.model(images).float().cpu(), labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the whole validation part: an average over batches would be another number."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        loss = nn.functional.cross_entropy(logits, labels)
+        self._check_finite(loss)
+        self.log_dict({"val_loss": loss} | validation_metrics(logits.softmax(1), labels), batch_size=len(labels))
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise HlkitError(
+                f"The loss became {loss.item()} in epoch {self.current_epoch + 1}: the training fell apart. Give a "
+                f"learning_rate below {self.learning_rate:g}, and check class_weights if you set them."
+            )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with the rate of `rate_at`, step by step."""
+        kernels = [parameter for parameter in self.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
+        groups = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what hlkit needs to know a checkpoint again."""
+        checkpoint["hlkit"] = {"run": self.run, "history": self.history}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the history of the run."""
+        self.history = list(checkpoint["hlkit"]["history"])
+
+
+def rate_at(step: int, total_steps: int) -> float:
+    """The share of the highest learning rate at a step: up along a line, down along half a cosine, 0 at the end."""
+    warm_up = max(1, round(total_steps * WARM_UP_SHARE))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, total_steps - warm_up))))
+
+
+def validation_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """How well probabilities `(n, C)` tell labels `(n,)`; class 0 is the background.
+
+    `val_ap` (average precision), `val_precision`, `val_recall` and `val_f1` are means over the other classes that
+    occur; for the last three the most probable class is the decision, and 0/0 counts as 0. `val_base_rate` is what
+    `val_ap` would be for random scores: the mean share of those classes.
+    """
+    from torchmetrics.functional.classification import binary_average_precision
+
+    decided = probabilities.argmax(1)
+    rows = []
+    for index in range(1, probabilities.shape[1]):
+        true, said = labels == index, decided == index
+        if not true.any():
+            continue
+        hits = int((true & said).sum())
+        precision, recall = hits / max(1, int(said.sum())), hits / int(true.sum())
+        f1 = 2 * hits / (int(said.sum()) + int(true.sum()))
+        ap = float(binary_average_precision(probabilities[:, index], true.long()))
+        rows.append((ap, precision, recall, f1, float(true.double().mean())))
+    names = ("val_ap", "val_precision", "val_recall", "val_f1", "val_base_rate")
+    means = np.mean(rows, axis=0).tolist() if rows else [math.nan] * len(names)
+    return dict(zip(names, means, strict=True)) | {"val_accuracy": float((decided == labels).double().mean())}

@@ -1,0 +1,135 @@
+"""What every notebook needs around the stages: a look at the machine, the project, secrets, and results on the page."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hlkit import demo
+from hlkit.project import HlkitError, Project, free_disk
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+# A video goes into the page as text, a third larger than its file; more than this makes the browser slow.
+MAX_EMBEDDED_BYTES = 25_000_000
+
+CPU_NOTE = "No GPU: all works, training is slower. In Colab: Runtime > Change runtime type > T4 GPU, then Run all."
+
+
+def in_colab() -> bool:
+    """Whether the notebook runs in Google Colab."""
+    return "COLAB_RELEASE_TAG" in os.environ
+
+
+def ready(*, wants_gpu: bool = False) -> None:
+    """Print versions, processor, GPU and free disk, and make hlkit's errors appear as one plain sentence.
+
+    Args:
+        wants_gpu: say how to get a GPU when there is none.
+    """
+    _show_errors_plainly()
+    gpu = _gpu_name()
+    print(f"hlkit {version('hlkit')}, torch {version('torch')}, Python {platform.python_version()}")
+    disk = free_disk(projects_folder()) / 1e9
+    print(f"{os.cpu_count()} processor cores, GPU: {gpu or 'none'}, free disk: {disk:.0f} GB")
+    if wants_gpu and gpu is None:
+        print(CPU_NOTE)
+
+
+def _gpu_name() -> str | None:
+    # Asked from the driver's own program: importing torch would cost seconds where nothing is left to do.
+    import subprocess
+
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    answer = subprocess.run([program, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+    return answer.stdout.strip().splitlines()[0] if answer.returncode == 0 and answer.stdout.strip() else None
+
+
+def _show_errors_plainly() -> None:
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def show(shell: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None) -> None:
+        text = "Stopped. Run the cell again to go on." if kind is KeyboardInterrupt else str(error)
+        print(f"\n{text}", file=sys.stderr)
+
+    shell.set_custom_exc((HlkitError, KeyboardInterrupt), show)
+
+
+def projects_folder() -> Path:
+    """Where projects are kept: `HLKIT_HOME`, else `/content` in Colab, else `hlkit` in the home folder."""
+    default = Path("/content") if in_colab() else Path.home() / "hlkit"
+    return Path(os.environ.get("HLKIT_HOME", default))
+
+
+def open_project(name: str, *, needs: demo.Step | None = None) -> Project:
+    """Open the project of that name; while it has no videos of its own, prepare the demo up to what the notebook needs.
+
+    Args:
+        name: the project's name, the one thing that each notebook asks for.
+        needs: the last stage that must be done before this notebook starts.
+
+    Raises:
+        HlkitError: for an empty name or one that is a path.
+    """
+    if not name.strip() or Path(name).name != name.strip():
+        raise HlkitError(f"'{name}' can't be a project's name: use letters, digits and '-', such as my-stream.")
+    project = Project(projects_folder() / name.strip())
+    print(f"Project {project.root}")
+    if needs is not None and demo.is_demo(project):
+        print("It has no videos of its own: the demo recordings are used.")
+        demo.run(project, until=needs)
+    return project
+
+
+def load_secrets(names: Sequence[str]) -> list[str]:
+    """Copy secrets from Colab's secret store (the key symbol at the left) into the environment; return what is missing.
+
+    A value is never printed. Outside Colab the environment alone counts.
+    """
+    for name in names:
+        if not os.environ.get(name) and in_colab() and find_spec("google.colab"):
+            from google.colab import userdata  # pyright: ignore[reportMissingImports]
+
+            try:
+                os.environ[name] = userdata.get(name)
+            except (userdata.SecretNotFoundError, userdata.NotebookAccessError):
+                continue
+    return [name for name in names if not os.environ.get(name)]
+
+
+def show(*results: Path | Figure | pl.DataFrame) -> None:
+    """Show pictures, videos, charts and tables on the page; a video too large for it is named instead."""
+    from IPython.display import Image, Video, display
+
+    for result in results:
+        if not isinstance(result, Path):
+            display(result)
+        elif result.suffix == ".png":
+            display(Image(str(result)))
+        elif result.stat().st_size <= MAX_EMBEDDED_BYTES:
+            display(Video(str(result), embed=True, width=640))
+        else:
+            print(f"{result} ({result.stat().st_size / 1e6:,.0f} MB): open it from the file browser at the left.")
+
+
+def end_runtime() -> None:
+    """Give Colab's machine back, so that it uses up no more compute units. Does nothing elsewhere."""
+    if in_colab() and find_spec("google.colab"):
+        from google.colab import runtime  # pyright: ignore[reportMissingImports]
+
+        runtime.unassign()

@@ -1,0 +1,190 @@
+"""Cloudflare R2 and other S3 servers as a store, through boto3."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from hlkit.project import HlkitError
+from hlkit.stores import FileRecord, OnBytes, Store, check_key, without_password
+
+# Requests to an object store wait for the network far longer than they work.
+THREADS = 16
+# One request carries what a slow line moves in about a minute; R2 wants all parts but the last equally long.
+MULTIPART_BYTES = 16 << 20
+
+ACCOUNT_VARIABLE = "R2_ACCOUNT_ID"
+ENDPOINT_VARIABLE = "HLKIT_S3_ENDPOINT"
+KEY_VARIABLES = (("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"), ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+TOKEN_VARIABLE = "AWS_SESSION_TOKEN"
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+VARIABLES = (ACCOUNT_VARIABLE, ENDPOINT_VARIABLE, *chain(*KEY_VARIABLES), TOKEN_VARIABLE, *REGION_VARIABLES)
+
+
+class S3Store(Store):
+    """A bucket, or a prefix in one, of Cloudflare R2 or another S3 server.
+
+    Environment: for `r2://` either `R2_ACCOUNT_ID` or `HLKIT_S3_ENDPOINT` (a URL); for `s3://` Amazon's own endpoint
+    unless `HLKIT_S3_ENDPOINT` is set. Keys: `R2_ACCESS_KEY_ID` and `R2_SECRET_ACCESS_KEY`, else `AWS_ACCESS_KEY_ID` and
+    `AWS_SECRET_ACCESS_KEY` (with `AWS_SESSION_TOKEN` where there is one). Each object carries its SHA-256 as metadata.
+    No secret is shown in an error.
+
+    Raises:
+        HlkitError: when the address is malformed, or names the variables that are missing.
+    """
+
+    def __init__(self, address: str) -> None:
+        match = re.fullmatch(r"(r2|s3)://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", address)
+        if match is None:
+            example = "r2://BUCKET/PREFIX or s3://BUCKET/PREFIX, such as r2://my-bucket/my-stream"
+            raise HlkitError(f"'{without_password(address)}' is not a bucket's address. Give {example}.")
+        scheme, self._bucket, prefix = match.groups()
+        prefix = (prefix or "").strip("/")
+        self._prefix = f"{check_key(prefix)}/" if prefix else ""
+        self.address = f"{scheme}://{self._bucket}/{self._prefix}".rstrip("/")
+        # A pasted key may bring its line end along.
+        env = {name: os.environ.get(name, "").strip() for name in VARIABLES}
+        endpoint = _endpoint(scheme, env)
+        self._secrets, options = _credentials(env)
+        region = env["AWS_REGION"] or env["AWS_DEFAULT_REGION"] or "us-east-1"
+        with self._plain_errors("client"):
+            self._client = _client(endpoint, "auto" if scheme == "r2" else region, options)
+        self._manager: Any = None
+
+    def read(self, key: str) -> bytes | None:
+        """See `Store.read`."""
+        from botocore.exceptions import ClientError
+
+        with self._plain_errors(key):
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "NoSuchKey":
+                    return None
+                raise
+
+    def write(self, key: str, data: bytes) -> None:
+        """See `Store.write`."""
+        with self._plain_errors(key):
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+
+    def holds(self, key: str, record: FileRecord) -> bool:
+        """See `Store.holds`."""
+        from botocore.exceptions import ClientError
+
+        with self._plain_errors(key):
+            try:
+                head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+                    return False
+                raise
+        return head["ContentLength"] == record.size and head["Metadata"].get("sha256") == record.sha256
+
+    def upload(self, key: str, path: Path, record: FileRecord, on_bytes: OnBytes) -> None:
+        """See `Store.upload`."""
+        with self._plain_errors(key):
+            extra = {"Metadata": {"sha256": record.sha256}}
+            watchers = [_watcher(on_bytes)]
+            self._manager.upload(str(path), self._bucket, self._prefix + key, extra, watchers).result()
+
+    def download(self, key: str, file: BinaryIO, on_bytes: OnBytes) -> None:
+        """See `Store.download`."""
+        with self._plain_errors(key):
+            self._manager.download(self._bucket, self._prefix + key, file, None, [_watcher(on_bytes)]).result()
+
+    def __enter__(self) -> Self:
+        from s3transfer.manager import TransferConfig, TransferManager
+
+        sizes = {"multipart_threshold": MULTIPART_BYTES, "multipart_chunksize": MULTIPART_BYTES}
+        self._manager = TransferManager(self._client, TransferConfig(max_request_concurrency=THREADS, **sizes))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        # Its public shutdown(cancel=True) passes its message as an exception class.
+        self._manager.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _plain_errors(self, key: str) -> Iterator[None]:
+        """Turn what boto3 raises into one sentence without secrets."""
+        try:
+            yield
+        except Exception as error:
+            # The three packages share no base class, and some of their errors exist in newer versions only.
+            if not type(error).__module__.startswith(("boto3.", "botocore.", "s3transfer.")):
+                raise
+            code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+            reason = str(error)
+            for secret in self._secrets:
+                reason = reason.replace(secret, "***")
+            # The chain is cut, because the original may quote a header.
+            raise HlkitError(f"{self.address}, {key}: {reason.rstrip('.')}. {_advice(code)}") from None
+
+
+def _endpoint(scheme: str, env: dict[str, str]) -> str | None:
+    if endpoint := env[ENDPOINT_VARIABLE]:
+        # The value itself may hold a password, so it is not shown.
+        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d+)?/?", endpoint):
+            raise HlkitError(
+                f"{ENDPOINT_VARIABLE} is malformed. Set it to a server such as https://s3.example.org:9000."
+            )
+        return endpoint
+    if scheme == "s3":
+        return None
+    account = env[ACCOUNT_VARIABLE]
+    if not re.fullmatch(r"[0-9A-Za-z]+", account):
+        advice = f"Set it to your Cloudflare account id (32 hex digits), set {ENDPOINT_VARIABLE}, or use a folder"
+        raise HlkitError(f"{ACCOUNT_VARIABLE} is {'malformed' if account else 'missing'}. {advice}.")
+    return f"https://{account}.r2.cloudflarestorage.com"
+
+
+def _credentials(env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The secrets, to be kept out of messages, and boto3's options that hold them."""
+    for key_variable, secret_variable in KEY_VARIABLES:
+        if env[key_variable] and env[secret_variable]:
+            options = {"aws_access_key_id": env[key_variable], "aws_secret_access_key": env[secret_variable]}
+            if key_variable.startswith("AWS") and env[TOKEN_VARIABLE]:
+                options["aws_session_token"] = env[TOKEN_VARIABLE]
+            return list(options.values()), options
+    pairs = ", or ".join(" and ".join(pair) for pair in KEY_VARIABLES)
+    raise HlkitError(f"The keys of the store are missing. Set {pairs} in the environment; or use a folder.")
+
+
+def _client(endpoint: str | None, region: str, credentials: dict[str, str]) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        # Some S3 servers refuse the checksums that boto3 has added by itself since 1.36.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        # Each file has a thread that asks for it and a thread that moves it.
+        max_pool_connections=2 * THREADS,
+        retries={"max_attempts": 5, "mode": "standard"},
+        connect_timeout=20,
+        s3={"addressing_style": "path" if endpoint else "auto"},
+    )
+    return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config, **credentials)
+
+
+def _watcher(on_bytes: OnBytes) -> Any:
+    from s3transfer.subscribers import BaseSubscriber
+
+    class Watcher(BaseSubscriber):
+        def on_progress(self, future: Any, bytes_transferred: int, **kwargs: Any) -> None:
+            on_bytes(bytes_transferred)
+
+    return Watcher()
+
+
+def _advice(code: str) -> str:
+    if code == "NoSuchBucket":
+        return "Create the bucket first, or correct the address."
+    if code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized", "403", "401"):
+        return f"Check {' and '.join(KEY_VARIABLES[0])}, and that the key may read and write this bucket."
+    return "Check the network and the address, then run it again; what has arrived is not sent again."

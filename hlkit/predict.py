@@ -1,0 +1,203 @@
+"""Scores: what a model thinks of a recording, or of its stored frames, as a table over time.
+
+Pictures stream through the network once, in order; a clip model keeps the features of a few frames only. So memory does
+not grow with the recording, and the score of a frame is the same whichever part of the recording was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hlkit.clips import find_runs, window_places
+from hlkit.dataset import FrameDataset
+from hlkit.device import autocast, pick_device
+from hlkit.frames import stream_pictures
+from hlkit.models import Model, ModelConfig, RNNClassifier
+from hlkit.project import HlkitError, format_time
+from hlkit.sampling import Accelerator
+from hlkit.video import frame_count, probe
+
+
+def predict(
+    model: Model,
+    config: ModelConfig,
+    video: Path,
+    *,
+    video_id: str,
+    start: float = 0.0,
+    end: float | None = None,
+    duration: float | None = None,
+    batch_size: int = 64,
+    device: str | torch.device = "auto",
+    accelerator: Accelerator = "auto",
+    progress: bool = True,
+) -> pl.DataFrame:
+    """Score a recording straight from ffmpeg, with no files between.
+
+    Args:
+        model, config: as `load_model` returns them.
+        video: the recording.
+        video_id: goes into the column `video`.
+        start: score from this time on, seconds from the start of the recording.
+        end: up to this time, not included; the end of the recording unless given.
+        duration: in place of `end`: this many seconds from `start`.
+        batch_size: pictures that the network sees at once.
+        device: "auto", "cpu" or "cuda", for the network, which stays there, in evaluation mode.
+        accelerator: "auto", "cpu" or "cuda", for decoding.
+        progress: show a progress bar.
+
+    Returns:
+        `video` str, `time` f64 (seconds from the start of the recording, every `i / fps` in `[start, end)`) and `score`
+        f32, the probability of class 1 from 0 to 1; with more than two classes `score_<class>` for each but the first.
+
+    Raises:
+        HlkitError: when the stretch is empty or outside of the recording, or the recording cannot be read.
+    """
+    length, rate = probe(video).duration, config.frame_rate
+    wanted = plan_frames(config, length, start=start, end=end, duration=duration)
+    # Context on either side, so that a clip at a border of the stretch is the clip that the whole recording has there.
+    before, after = _reach(config)
+    read = range(max(0, wanted.start - before), min(frame_count(length, rate), wanted.stop + after))
+    pictures = stream_pictures(
+        video,
+        fps=rate,
+        size=config.size,
+        start=float(read.start / rate),
+        end=min(length, float(read.stop / rate)),
+        accelerator=accelerator,
+        batch_size=batch_size,
+    )
+    run = np.zeros(len(read), dtype=np.int64)
+    with closing(pictures), _progress(len(read), video_id, progress) as bar:
+        batches = (torch.from_numpy(batch).permute(0, 3, 1, 2) for batch in pictures)
+        scores = _score(model, config, batches, run, batch_size=batch_size, device=device, bar=bar)
+    times = [float(frame / rate) for frame in wanted]
+    table = pl.DataFrame({"video": [video_id] * len(times), "time": times})
+    return _with_scores(table, scores[wanted.start - read.start :][: len(wanted)], config)
+
+
+def predict_frames(
+    model: Model,
+    config: ModelConfig,
+    frames: pl.DataFrame,
+    root: Path,
+    *,
+    batch_size: int = 64,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+) -> pl.DataFrame:
+    """Score stored frames. Clips stop at videos and gaps, as in `ClipDataset`, but not at the parts of a split.
+
+    Args:
+        model, config: as `load_model` returns them.
+        frames: a frame table; several videos are allowed.
+        root: the folder of frame stores.
+        batch_size, device, progress: as for `predict`.
+
+    Returns:
+        The table that `predict` returns, sorted by video and time.
+
+    Raises:
+        HlkitError: for an empty table or a damaged shard.
+    """
+    frames = frames.drop("part", strict=False).sort("video", "time")
+    pictures = FrameDataset(frames, root, size=config.size, cache="none")
+    starts = range(0, len(frames), batch_size)
+    with _progress(len(frames), "scoring", progress) as bar:
+        batches = (pictures.pictures(range(len(frames))[start : start + batch_size]) for start in starts)
+        scores = _score(model, config, batches, find_runs(frames), batch_size=batch_size, device=device, bar=bar)
+    return _with_scores(frames.select("video", "time"), scores, config)
+
+
+def plan_frames(
+    config: ModelConfig, length: float, *, start: float = 0.0, end: float | None = None, duration: float | None = None
+) -> range:
+    """The numbers `i` of the frames with `start <= i / fps < end` in a recording of `length` seconds.
+
+    Raises:
+        HlkitError: when there are none, or both `end` and `duration` are given.
+    """
+    if end is not None and duration is not None:
+        raise HlkitError(f"end={end:g} and duration={duration:g} are both given; give one of them.")
+    stop = length if end is None and duration is None else end if end is not None else start + (duration or 0.0)
+    frames = range(frame_count(max(0.0, start), config.frame_rate), frame_count(min(stop, length), config.frame_rate))
+    if start < 0 or not frames:
+        raise HlkitError(
+            f"No frame lies from {format_time(start, decimals=1)} to {format_time(stop, decimals=1)} in a recording "
+            f"of {format_time(length, decimals=1)} at {config.fps} frames a second. Give a stretch inside it."
+        )
+    return frames
+
+
+def _progress(total: int, desc: str, progress: bool) -> tqdm[Any]:
+    return tqdm(total=total, desc=desc, unit="frame", mininterval=0.5, disable=not progress)
+
+
+def _reach(config: ModelConfig) -> tuple[int, int]:
+    """How many frames before and after its own the score of a frame depends on."""
+    before = config.num_frames_per_clip // 2
+    return (before, config.num_frames_per_clip - 1 - before) if config.kind == "clip" else (0, 0)
+
+
+def _score(
+    model: Model,
+    config: ModelConfig,
+    batches: Iterable[Tensor],
+    run: np.ndarray,
+    *,
+    batch_size: int,
+    device: str | torch.device,
+    bar: tqdm[Any],
+) -> np.ndarray:
+    """Probabilities, float32 (frames, classes), of pictures that come in batches, uint8 (n, 3, H, W), in order of time.
+
+    A clip model sees each picture once; the features of the frames that later clips still need are all that is kept.
+    """
+    device = pick_device(device)
+    model.to(device).eval()
+    clips = isinstance(model, RNNClassifier)
+    windows = window_places(run, config.num_frames_per_clip if clips else 1)  # (frames, T)
+    scores = np.empty((len(run), len(config.classes)), dtype=np.float32)
+    kept, kept_from, done = torch.empty(0, device=device), 0, 0
+    with torch.inference_mode(), autocast(device):
+        for batch in batches:
+            new = _in_equal_batches(model.features if clips else model, batch.to(device), batch_size).float()
+            kept = torch.cat([kept, new]) if len(kept) else new
+            ready = int(np.searchsorted(windows[:, -1], kept_from + len(kept)))
+            chosen = kept[torch.from_numpy(windows[done:ready] - kept_from).to(device)]  # (n, T, F)
+            logits = _in_equal_batches(model.classify, chosen, batch_size) if clips else chosen[:, 0]
+            scores[done:ready] = logits.float().softmax(1).cpu().numpy()
+            done = ready
+            needed_from = int(windows[done, 0]) if done < len(run) else kept_from + len(kept)
+            kept, kept_from = kept[needed_from - kept_from :], needed_from
+            bar.update(len(batch))
+    return scores
+
+
+def _in_equal_batches(network: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int) -> Tensor:
+    """Apply `network` to batches of one size, the last one filled up with zeros.
+
+    PyTorch picks its kernels by the batch's size and they round differently, so else the last digits of a score would
+    depend on where the stretch that was asked for begins.
+    """
+    outputs = []
+    for batch in inputs.split(batch_size):
+        padding = batch.new_zeros((batch_size - len(batch), *batch.shape[1:]))
+        outputs.append(network(torch.cat([batch, padding]) if len(padding) else batch)[: len(batch)])
+    return torch.cat(outputs)
+
+
+def _with_scores(table: pl.DataFrame, scores: np.ndarray, config: ModelConfig) -> pl.DataFrame:
+    if len(config.classes) == 2:
+        return table.with_columns(pl.Series("score", scores[:, 1]))
+    names = [f"score_{name}" for name in config.classes]
+    return table.with_columns(pl.Series(name, scores[:, index]) for index, name in enumerate(names) if index)

@@ -1,0 +1,195 @@
+"""Pictures of a recording at exact times, shrunk to the model's square, on the CPU or on an NVIDIA GPU.
+
+The picture at time `t` is the last one whose timestamp is not after `t`, which is what a viewer sees then, whatever the
+recording's own frame rate, start offset or container.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hlkit.project import HlkitError, HlkitWarning
+from hlkit.video import FFmpegError, find_ffmpeg, frame_rate, open_container, open_ffmpeg, probe
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+Decoder = Literal["cpu", "cuda"]
+Accelerator = Literal["auto", "cpu", "cuda"]
+Box = tuple[float, float, float, float]
+
+# Matroska and FLV round timestamps to a millisecond; without this a picture that starts at 2/3 s, written as 0.667, is
+# missed there. It is less than half a source frame up to 500 frames a second.
+TIMESTAMP_TOLERANCE = 0.001
+
+# Some containers state the length of their sound, and older versions of ffmpeg forget how long the last picture lasts:
+# pictures that stop up to this much before the stated length are whole all the same.
+HOLD_SECONDS = 1
+
+# How far before the wanted time to look for a keyframe. The first covers the reordering of B-frames, the last the
+# longest keyframe distances in use; beyond it the file is decoded from its beginning.
+SEEK_MARGINS = (1.0, 5.0, 20.0, 80.0)
+
+# A probe of this many seconds tells the speeds of two decoders apart and costs little beside a stream of hours.
+PROBE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+def sampled(
+    path: Path,
+    *,
+    fps: str | float | Fraction,
+    size: int,
+    start: float | Fraction = 0.0,
+    box: Box | None = None,
+    accelerator: Decoder = "cpu",
+) -> Any:
+    """An ffmpeg-python stream whose picture `n` is the one on screen at `start + n / fps`, made `size` x `size`.
+
+    The whole picture, or the part inside `box` (`x0, y0, x1, y1`, each 0 to 1), is squashed to a square. After the end
+    of the recording its last picture stays for `HOLD_SECONDS`. Give the stream an `.output(...)` and pass that to
+    `open_ffmpeg` or `run_ffmpeg`.
+
+    Raises:
+        HlkitError: for a rate, a size, a start, a box or a file that can't be used.
+    """
+    import ffmpeg
+
+    rate = frame_rate(fps)
+    if not 8 <= size <= 4096:
+        raise HlkitError(f"The picture size is {size}. Give 8 to 4096 pixels.")
+    if start < 0:
+        raise HlkitError(f"The start is {float(start):g} s. Give 0 or more.")
+    if box is not None and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise HlkitError(f"The box is {box}. Give x0,y0,x1,y1 from 0 to 1, with x0 < x1 and y0 < y1.")
+    info = probe(path)
+    stream = ffmpeg.input(f"file:{Path(path).resolve()}", **_input_options(path, float(start), accelerator))["V:0"]
+    if accelerator == "cpu":
+        stream = stream.filter("tpad", stop_mode="clone", stop_duration=HOLD_SECONDS)
+    # round=up: output n shows the last source picture whose timestamp is <= n / fps. The default, near, looks ahead.
+    stream = stream.filter("fps", fps=str(rate), round="up", start_time=0)
+    if accelerator == "cuda":
+        whole = size if box is None else math.ceil(size / min(box[2] - box[0], box[3] - box[1]))
+        for width, height in halvings(info.width, info.height, whole):
+            stream = stream.filter("scale_cuda", width, height, interp_algo="bilinear", format="nv12")
+        stream = stream.filter("hwdownload").filter("format", "nv12")
+        stream = stream.filter("tpad", stop_mode="clone", stop_duration=HOLD_SECONDS)  # older ones refuse GPU pictures
+    if box is not None:
+        x0, y0, x1, y1 = box
+        stream = stream.filter("crop", f"iw*{x1 - x0:.6f}", f"ih*{y1 - y0:.6f}", f"iw*{x0:.6f}", f"ih*{y0:.6f}")
+    return stream.filter("scale", size, size, flags="bicubic")
+
+
+def _input_options(path: Path, start: float, accelerator: Decoder) -> dict[str, Any]:
+    """ffmpeg's input options that put `start` at timestamp 0 and decode from a keyframe before it."""
+    origin, point = _seek_point(path, start)
+    # ffmpeg's own idea of time 0 depends on its version and on which streams are used, so the container's clock is kept
+    # and shifted here. Accurate seeking would drop the picture that began before `start` and is still on screen there.
+    options: dict[str, Any] = {"copyts": None, "itsoffset": f"{-(origin + start + TIMESTAMP_TOLERANCE):.6f}"}
+    if point is not None:
+        options |= {"noaccurate_seek": None, "ss": f"{point:.6f}"}
+    if accelerator == "cuda":
+        options |= {"hwaccel": "cuda", "hwaccel_output_format": "cuda"}
+    return options
+
+
+def _seek_point(path: Path, start: float) -> tuple[float, float | None]:
+    """The container's timestamp of time 0, and a time from which a keyframe not after `start` is found.
+
+    None stands for the file's beginning. Containers without an index (MPEG-TS) seek to a byte near the time, which may
+    lie after the last keyframe before it; hence the look.
+    """
+    from av.error import FFmpegError as LibavError
+
+    with open_container(path) as (container, stream):
+        origin = (container.start_time or 0) / 1_000_000
+        for point in (start - margin for margin in SEEK_MARGINS if start > margin):
+            try:
+                container.seek(round((origin + point) * 1_000_000), backward=True)
+                first = next((time for time, is_keyframe in _packets(container, stream) if is_keyframe), None)
+            except LibavError as error:
+                _log.info("%s can't be searched (%s); decoding it from the beginning", path, error)
+                return origin, None
+            if first is not None and first - origin <= start:
+                return origin, point
+    return origin, None
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, bool]]:
+    """The container's time of each picture packet from here on, in seconds, and whether it is a keyframe."""
+    for packet in container.demux(stream):
+        if packet.pts is not None and packet.time_base is not None:
+            yield float(packet.pts * packet.time_base), packet.is_keyframe
+
+
+def halvings(width: int, height: int, size: int) -> list[tuple[int, int]]:
+    """The even sizes through which a GPU shrinks a picture before the CPU makes it `size` x `size`; at least one.
+
+    `scale_cuda` reads a few neighbours only, so one big step would leave most pixels out; a halving averages all.
+    """
+    steps = []
+    while True:
+        width, height = (side // 2 if side >= 2 * size else side for side in (width, height))
+        width, height = width + width % 2, height + height % 2
+        steps.append((width, height))
+        if max(width, height) < 2 * size:
+            return steps
+
+
+def has_cuda(path: Path) -> bool:
+    """Whether an NVIDIA GPU is here, ffmpeg can use it, and it decodes the beginning of this very file.
+
+    Warns (HlkitWarning) when there is a GPU but it does not decode the file.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listed = subprocess.run([find_ffmpeg(), "-hide_banner", "-hwaccels"], capture_output=True, check=False).stdout
+    if b"cuda" not in listed.split():
+        _log.info("%s was built without CUDA; using the CPU", find_ffmpeg())
+        return False
+    try:
+        _speed(path, "cuda", fps=Fraction(30), size=64, seconds=0.0)
+    except FFmpegError as error:
+        reason = f"The GPU does not decode {Path(path).name} ({error}); using the CPU."
+        warnings.warn(reason, HlkitWarning, stacklevel=2)
+        return False
+    return True
+
+
+def choose_accelerator(
+    path: Path, accelerator: Accelerator = "auto", *, fps: str | float | Fraction = 3, size: int = 128
+) -> Decoder:
+    """`"cpu"` or `"cuda"` as given; for `"auto"` the one that gives this file's pictures faster in a short trial."""
+    if accelerator != "auto":
+        return accelerator
+    if not has_cuda(path):
+        return "cpu"
+    cpu, cuda = (_speed(path, kind, fps=frame_rate(fps), size=size) for kind in ("cpu", "cuda"))
+    _log.info("pictures a second of %s: %.1f on the CPU, %.1f on the GPU", path, cpu, cuda)
+    return "cuda" if cuda > cpu else "cpu"
+
+
+def _speed(path: Path, kind: Decoder, *, fps: Fraction, size: int, seconds: float = PROBE_SECONDS) -> float:
+    """Pictures a second after the first, which waits for the decoder to start."""
+    stream = sampled(path, fps=fps, size=size, accelerator=kind).output("pipe:", format="rawvideo", pix_fmt="rgb24")
+    pictures, began = 0, time.monotonic()
+    with open_ffmpeg(stream) as process:
+        assert process.stdout is not None
+        while process.stdout.read(size * size * 3):
+            pictures += 1
+            if pictures == 1:
+                began = time.monotonic()
+            if time.monotonic() - began >= seconds:
+                break
+    return (pictures - 1) / max(time.monotonic() - began, 1e-9)

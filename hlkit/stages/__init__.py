@@ -1,0 +1,30 @@
+"""The stages of the work on a project: what a notebook cell or a command does.
+
+Each stage joins the modules to the project's folders, says in one line what it did, and knows when it is already done:
+run again with the same inputs it returns at once, and with `redo=True` it does the work again. `say` takes the lines
+(`print` unless set).
+"""
+
+from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
+from hlkit.stages.intake import download, frames, label, pull, push
+from hlkit.stages.learning import infer, train
+from hlkit.stages.report import explain, score
+from hlkit.stages.results import reel, timeline
+
+__all__ = [
+    "DEFAULT_EPOCHS",
+    "DEFAULT_RUN",
+    "DEFAULT_WINDOW_SECONDS",
+    "Say",
+    "download",
+    "explain",
+    "frames",
+    "infer",
+    "label",
+    "pull",
+    "push",
+    "reel",
+    "score",
+    "timeline",
+    "train",
+]

@@ -1,0 +1,44 @@
+"""What all stages share: what is said, what is already done, and the project's settings with their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hlkit.project import HlkitError, Project
+
+Say = Callable[[str], None]
+
+DEFAULT_RUN = "first"
+DEFAULT_EPOCHS = 12
+DEFAULT_WINDOW_SECONDS = 30.0
+
+
+def already_done(project: Project, stage: str, name: str, made_from: Mapping[str, Any], redo: bool, say: Say) -> bool:
+    """Whether there is nothing to do, and say so."""
+    done = not redo and project.is_done(stage, name, made_from)
+    if done:
+        say(f"{name}: {stage} already done.")
+    return done
+
+
+def current_run(project: Project, run: str | None) -> str:
+    """The run that is meant: the named one, or the project's last."""
+    return run or str(project.settings().get("run", DEFAULT_RUN))
+
+
+def window_of(project: Project, window_seconds: float | None) -> float:
+    """The window of the intensity in seconds: as given, or the project's setting, or 30."""
+    return float(window_seconds or project.settings().get("window_seconds", DEFAULT_WINDOW_SECONDS))
+
+
+def store_of(project: Project, store: str | None) -> str:
+    """The address of the store: as given, or the project's last.
+
+    Raises:
+        HlkitError: when there is neither.
+    """
+    address = store or project.settings().get("store")
+    if not address:
+        raise HlkitError("No store is set. Name one: a folder, r2://bucket/prefix or s3://bucket/prefix.")
+    return str(address)

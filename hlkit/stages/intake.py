@@ -1,0 +1,143 @@
+"""Stages that bring things in and keep them: recordings, frames, labels, and copies in a store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from hlkit.frames import extract_frames
+from hlkit.labels import check_spans, read_labels, write_labels
+from hlkit.project import Project, fingerprint, format_time
+from hlkit.stages import tables
+from hlkit.stages.common import Say, already_done, store_of
+
+
+def download(
+    project: Project,
+    source: str,
+    *,
+    video: str | None = None,
+    quality: str = "analysis",
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> str:
+    """Bring one recording into the project and return its id.
+
+    Args:
+        project: where it goes (`videos/<id>.mp4` and `<id>.json`).
+        source: a file on this computer, or the link or number of a Twitch VOD.
+        video: the id it gets; made from the source's name unless given.
+        quality: `analysis` (the rendition nearest to 360p), `source` (the best), or a name that the VOD offers.
+        redo: fetch it again.
+        progress: show a progress bar.
+        say: takes the lines for the user.
+    """
+    from hlkit.download import default_id
+    from hlkit.download import download as fetch
+
+    video = video or default_id(source)
+    made_from = {"source": source, "quality": quality}
+    if already_done(project, "download", video, made_from, redo, say):
+        return video
+    target = fetch(source, project.videos, video_id=video, quality=quality, progress=progress)
+    project.mark_done("download", video, made_from, [target, target.with_suffix(".json")])
+    say(f"{video}: downloaded, {target.stat().st_size / 1e6:,.1f} MB.")
+    return video
+
+
+def frames(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    fps: str = "3",
+    size: int = 128,
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> list[str]:
+    """Store `fps` pictures a second of `size` x `size` pixels for each video (all of them unless named)."""
+    chosen = tables.chosen_videos(project, videos)
+    for video in chosen:
+        source = project.video(video)
+        made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
+        if already_done(project, "frames", video, made_from, redo, say):
+            continue
+        folder = project.frames / video
+        if redo:
+            shutil.rmtree(folder, ignore_errors=True)
+        index = extract_frames(source, folder, video_id=video, fps=fps, size=size, progress=progress)
+        project.mark_done("frames", video, made_from, [project.index(video), *sorted(folder.glob("*.tar"))])
+        say(f"{video}: {len(index):,} frames of {size} px, {fps} a second.")
+    return chosen
+
+
+def label(
+    project: Project, source: Path | str, *, video: str | None = None, redo: bool = False, say: Say = print
+) -> pl.DataFrame:
+    """Take the label spans of a CSV file into the project: `labels/<id>.csv` for each video that it names.
+
+    Args:
+        project: must already have the videos, so that the spans can be checked against their lengths.
+        source: a CSV with the columns `video,start,end,label`; see `hlkit.labels.read_labels`.
+        video: the video that all spans belong to; the column is then not needed.
+        redo: take them again.
+        say: takes the lines for the user.
+
+    Raises:
+        HlkitError: lists every fault of the file at once; no label changes then.
+    """
+    spans = read_labels(Path(source), video=video)
+    durations = {each: tables.length(project, each) for each in spans["video"].unique(maintain_order=True)}
+    spans = check_spans(spans, durations, source=str(source))
+    for each in durations:
+        mine = spans.filter(pl.col("video") == each)
+        made_from = {"spans": mine.write_csv()}
+        if already_done(project, "label", each, made_from, redo, say):
+            continue
+        write_labels(mine, project.labels(each))
+        project.mark_done("label", each, made_from, [project.labels(each)])
+        seconds = (mine["end"] - mine["start"]).sum()
+        say(f"{each}: {len(mine)} spans, {format_time(seconds)} of {format_time(durations[each])}.")
+    return spans
+
+
+def push(
+    project: Project,
+    store: str | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    progress: bool = True,
+    say: Say = print,
+) -> str:
+    """Copy what changed in the project to a store, and remember the store; returns its address."""
+    from hlkit.storage import open_store
+    from hlkit.storage import push as push_files
+
+    address = store_of(project, store)
+    moved = push_files(project.root, open_store(address), only=only, progress=progress)
+    say(f"Pushed {len(moved)} files to {address}." if moved else f"{address} has everything: already done.")
+    project.save_settings(store=address)
+    return address
+
+
+def pull(
+    project: Project,
+    store: str | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    progress: bool = True,
+    say: Say = print,
+) -> str:
+    """Copy what the store has and the project lacks, each file checked by its SHA-256; returns the store's address."""
+    from hlkit.storage import open_store
+    from hlkit.storage import pull as pull_files
+
+    address = store_of(project, store)
+    moved = pull_files(open_store(address), project.root, only=only, progress=progress)
+    say(f"Pulled {len(moved)} files from {address}." if moved else "Everything is here: already done.")
+    project.save_settings(store=address)
+    return address

@@ -1,0 +1,146 @@
+"""Stages that learn and score: labelled frames in, a model out; a model and a recording in, scores out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hlkit.frames import read_index
+from hlkit.project import Project, atomic_path, fingerprint
+from hlkit.split import split_frames
+from hlkit.stages import tables
+from hlkit.stages.common import DEFAULT_EPOCHS, Say, already_done, current_run
+
+if TYPE_CHECKING:
+    from hlkit.callbacks import LoggerName
+    from hlkit.training import Monitor
+
+
+def train(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    run: str | None = None,
+    backbone: str = "resnet18",
+    num_frames_per_clip: int | None = None,
+    weights: str | None = None,
+    epochs: int = DEFAULT_EPOCHS,
+    positive_share: float | None = 0.3,
+    monitor: Monitor = "val_ap",
+    seed: int = 0,
+    logger: LoggerName = "csv",
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> Path:
+    """Train a model on the labelled videos and return its checkpoint, `models/<run>/model.ckpt`.
+
+    A run that was interrupted goes on after its last whole epoch. The run and its videos become the project's settings.
+
+    Args:
+        project: must have frames and labels of the videos.
+        videos: what to learn from; the project's `train_videos`, or else every labelled video.
+        run: the name of the result; the project's last run, or `first`.
+        backbone: a torchvision classifier by name.
+        num_frames_per_clip: a number makes it an RNN over that many frames; None scores each frame alone.
+        weights: `DEFAULT` for torchvision's pretrained weights, or a path; None starts from scratch.
+        epochs: passes over the training part.
+        positive_share: the share of highlight frames in what a pass draws; None leaves it as it is.
+        monitor: the validation metric whose best epoch is kept, such as `val_ap` or `val_precision`.
+        seed: of split, sampling, augmentation and initial weights.
+        logger: `csv`, or `mlflow` or `wandb` beside it.
+        redo: train from the beginning.
+        progress: show a progress bar.
+        say: takes the lines for the user.
+
+    Raises:
+        HlkitError: when frames or labels are missing, or nothing can be learned from them.
+    """
+    run = current_run(project, run)
+    chosen = tables.train_videos(project, videos)
+    inputs = {video: [fingerprint(project.index(video)), fingerprint(project.labels(video))] for video in chosen}
+    options = {"backbone": backbone, "num_frames_per_clip": num_frames_per_clip, "weights": weights, "epochs": epochs}
+    made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
+    folder = project.model(run)
+    checkpoint = folder / "model.ckpt"
+    if already_done(project, "train", run, made_from, redo, say):
+        return checkpoint
+    from hlkit.models import ModelConfig
+    from hlkit.training import fit
+
+    if redo:
+        shutil.rmtree(folder, ignore_errors=True)
+    labelled, classes = tables.labelled_frames(project, chosen)
+    rate, size = tables.same_frame_settings(project, chosen)
+    clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip} if num_frames_per_clip else {}
+    config = ModelConfig(backbone=backbone, classes=classes, fps=rate, size=size, **clip)
+    fit(
+        split_frames(labelled, seed=seed),
+        project.frames,
+        folder,
+        config=config,
+        epochs=epochs,
+        positive_share=positive_share,
+        monitor=monitor,
+        weights=weights,
+        seed=seed,
+        logger=logger,
+        progress=progress,
+    )
+    project.save_settings(run=run, train_videos=chosen)
+    project.mark_done("train", run, made_from, [checkpoint, folder / "metrics.csv", folder / "card.md"])
+    say(f"{run}: trained on {', '.join(chosen)}; what it is stands in {folder / 'card.md'}.")
+    return checkpoint
+
+
+def infer(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    run: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    duration: float | None = None,
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> list[str]:
+    """Score the videos with a run's model: `scores/<run>/<id>.parquet`, a score table. Returns their ids.
+
+    Stored frames are read where they have the model's rate and size; otherwise the recording itself is decoded.
+
+    Args:
+        project: must hold the run's model.
+        videos: what to score; every video that the model did not learn from, or all when it learned from all.
+        run: the model; the project's last run.
+        start, end, duration: score this stretch of each recording only, in seconds; `duration` counts from `start`.
+        redo: score again.
+        progress: show a progress bar.
+        say: takes the lines for the user.
+    """
+    run = current_run(project, run)
+    checkpoint = tables.checkpoint(project, run)
+    chosen = list(videos) if videos else tables.new_videos(project)
+    stretch = {"start": start or 0.0, "end": end, "duration": duration}
+    whole = start is end is duration is None
+    for video in chosen:
+        made_from = {"model": fingerprint(checkpoint), "video": tables.content(project, video), "stretch": stretch}
+        if already_done(project, "infer", f"{run}-{video}", made_from, redo, say):
+            continue
+        from hlkit.predict import predict, predict_frames
+        from hlkit.training import load_model
+
+        model, config = load_model(checkpoint)
+        if whole and tables.frame_settings(project, video) == (config.fps, config.size):
+            index = read_index(project.frames / video)
+            scores = predict_frames(model, config, index, project.frames, progress=progress)
+        else:
+            scores = predict(model, config, project.video(video), video_id=video, progress=progress, **stretch)
+        target = project.scores(run, video)
+        with atomic_path(target) as temporary:
+            scores.write_parquet(temporary)
+        project.mark_done("infer", f"{run}-{video}", made_from, [target])
+        say(f"{video}: {len(scores):,} frames scored by {run}.")
+    return chosen

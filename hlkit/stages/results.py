@@ -1,0 +1,135 @@
+"""Stages that make what a person wanted: the timeline, the highlights, the reel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from hlkit.labels import read_labels, write_labels
+from hlkit.project import HlkitError, Project, fingerprint, format_time
+from hlkit.stages import tables
+from hlkit.stages.common import Say, already_done, current_run, window_of
+from hlkit.timeline import Level, PickRules, add_intensity, find_threshold, pick_highlights
+from hlkit.video import probe
+
+if TYPE_CHECKING:
+    from hlkit.reel import Overlay
+
+
+def timeline(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    run: str | None = None,
+    window_seconds: float | None = None,
+    threshold: float | None = None,
+    minutes: float | None = None,
+    redo: bool = False,
+    say: Say = print,
+) -> list[Path]:
+    """Draw the timeline and pick the highlights: `reels/<id>.png` and `reels/<id>.csv`. Returns the pictures.
+
+    The CSV is a label file, and may be edited by hand before the reel is cut.
+
+    Args:
+        project: must hold scores of the videos.
+        videos: those that the run has scored, unless named.
+        run: whose scores; the project's last run.
+        window_seconds: of the intensity; the project's setting, or 30.
+        threshold: pick where the intensity is at least this, 0 to 1.
+        minutes: pick the best, so many minutes a video at most. With neither, a video's highlights get the same share
+            of it as the labels have of the videos that the model learned from.
+        redo: draw and pick again, also over a CSV that was edited.
+        say: takes the lines for the user.
+    """
+    if threshold is not None and minutes is not None:
+        raise HlkitError("Give a threshold or a number of minutes, not both.")
+    run = current_run(project, run)
+    window = window_of(project, window_seconds)
+    pictures = []
+    for video in tables.scored_videos(project, run, videos):
+        picture, table = project.reel(video, ".png"), project.reel(video, ".csv")
+        pictures.append(picture)
+        labels = tables.labels_of(project, video)
+        length = tables.length(project, video)
+        target = None if threshold is not None else _wanted_seconds(project, minutes, length)
+        made_from = {"scores": fingerprint(project.scores(run, video)), "window": window, "threshold": threshold}
+        made_from |= {"target": target, "labels": None if labels is None else labels.write_csv()}
+        if table.is_file() and already_done(project, "timeline", video, made_from, redo, say):
+            continue
+        curve = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
+        durations = {video: length}
+        level = Level(threshold or 0.0, PickRules.release)
+        if target is not None:
+            level = find_threshold(curve, target, durations=durations)
+        highlights = pick_highlights(curve, threshold=level.threshold, release=level.release, durations=durations)
+        write_labels(highlights, table)
+        _draw(picture, curve, highlights, labels, level.threshold, video)
+        project.mark_done("timeline", video, made_from, [picture])
+        seconds = float((highlights["end"] - highlights["start"]).sum())
+        say(f"{video}: {len(highlights)} highlights, {format_time(seconds)} of {format_time(length)}.")
+    return pictures
+
+
+def _wanted_seconds(project: Project, minutes: float | None, length: float) -> float:
+    return minutes * 60 if minutes is not None else tables.marked_share(project) * length
+
+
+def _draw(
+    picture: Path,
+    curve: pl.DataFrame,
+    highlights: pl.DataFrame,
+    labels: pl.DataFrame | None,
+    threshold: float,
+    title: str,
+) -> None:
+    from hlkit.charts import save_figure, timeline_chart
+
+    line = threshold if math.isfinite(threshold) else None
+    save_figure(timeline_chart(curve, highlights=highlights, labels=labels, threshold=line, title=title), picture)
+
+
+def reel(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    overlay: Overlay = "none",
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> list[Path]:
+    """Cut the highlights of `reels/<id>.csv` into `reels/<id>.mp4`. Returns the reels.
+
+    Args:
+        project: must have the recordings and their highlights.
+        videos: those that have highlights, unless named.
+        overlay: `score` draws the score on the picture.
+        redo: cut again.
+        progress: show a progress bar.
+        say: takes the lines for the user.
+    """
+    from hlkit.reel import plan_cuts, write_reel
+
+    folder = project.reel("any").parent
+    chosen = list(videos or sorted(file.stem for file in folder.glob("*.csv")))
+    if not chosen:
+        raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
+    reels = []
+    for video in chosen:
+        table, target, source = project.reel(video, ".csv"), project.reel(video), project.video(video)
+        made_from = {"highlights": fingerprint(table), "video": fingerprint(source), "overlay": overlay}
+        reels.append(target)
+        if already_done(project, "reel", video, made_from, redo, say):
+            continue
+        highlights = read_labels(table, video=video)
+        scores = tables.read_scores(project, video, run=current_run(project, None)) if overlay == "score" else None
+        cuts = plan_cuts(highlights, probe(source))
+        write_reel(source, cuts, target, overlay=overlay, scores=scores, progress=progress)
+        project.mark_done("reel", video, made_from, [target])
+        seconds = sum(cut.end - cut.start for cut in cuts)
+        say(f"{video}: a reel of {len(cuts)} highlights, {format_time(seconds)}: {target}")
+    return reels

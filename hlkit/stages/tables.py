@@ -1,0 +1,172 @@
+"""What a project holds of its videos: their lengths, labels, labelled frames and scores, read as tables.
+
+Each reader says which stage makes what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hlkit.frames import read_index
+from hlkit.labels import DEFAULT_CLASSES, label_frames, read_labels
+from hlkit.project import HlkitError, Project, fingerprint
+from hlkit.video import probe
+
+
+def chosen_videos(project: Project, videos: Sequence[str] | None) -> list[str]:
+    """The named videos, or all of the project.
+
+    Raises:
+        HlkitError: when one is not there, or the project has none.
+    """
+    for video in videos or ():
+        project.video(video)
+    chosen = list(videos or project.video_ids())
+    if not chosen:
+        raise HlkitError(f"{project.root} has no videos. Download one first (notebook 01, or `hlkit download`).")
+    return chosen
+
+
+def length(project: Project, video: str) -> float:
+    """Seconds of a video: of its recording, or of its frames where the recording is not here."""
+    if video in project.video_ids():
+        return probe(project.video(video)).duration
+    made = _extraction(project, video)
+    return made["frames"] / float(Fraction(made["fps"]))
+
+
+def content(project: Project, video: str) -> str:
+    """A short name for what a video shows, from its recording or, where that is not here, its frames."""
+    return fingerprint(project.video(video) if video in project.video_ids() else project.index(video))
+
+
+def frame_settings(project: Project, video: str) -> tuple[str, int] | None:
+    """Frames per second (an exact fraction as text) and size in pixels of the stored frames; None without any."""
+    if not project.index(video).is_file():
+        return None
+    made = _extraction(project, video)
+    return made["fps"], made["size"]
+
+
+def _extraction(project: Project, video: str) -> dict[str, Any]:
+    file = project.frames / video / "extraction.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise HlkitError(f"{file} is missing or damaged. Make the frames again: `hlkit frames --redo`.") from error
+
+
+def same_frame_settings(project: Project, videos: Sequence[str]) -> tuple[str, int]:
+    """The rate and size that the frames of all these videos share.
+
+    Raises:
+        HlkitError: when frames are missing, or differ.
+    """
+    settings = {video: frame_settings(project, video) for video in videos}
+    for video, made in settings.items():
+        if made is None:
+            raise HlkitError(f"'{video}' has no frames yet. Make them first (notebook 02, or `hlkit frames`).")
+    if len(set(settings.values())) > 1:
+        shown = ", ".join(f"{video}: {made[1]} px, {made[0]} a second" for video, made in settings.items() if made)
+        raise HlkitError(f"The frames differ ({shown}). Make them alike with `hlkit frames --redo`.")
+    return next(made for made in settings.values() if made)
+
+
+def labels_of(project: Project, video: str) -> pl.DataFrame | None:
+    """The label spans of a video that are not background; None when nobody has labelled it."""
+    file = project.labels(video)
+    if not file.is_file():
+        return None
+    spans = read_labels(file, video=video, durations={video: length(project, video)})
+    return spans.filter(pl.col("label") != DEFAULT_CLASSES[0])
+
+
+def labelled_videos(project: Project) -> list[str]:
+    """The ids of the videos that have a label file, sorted."""
+    folder = project.root / "labels"
+    return sorted(file.stem for file in folder.glob("*.csv")) if folder.is_dir() else []
+
+
+def train_videos(project: Project, videos: Sequence[str] | None = None) -> list[str]:
+    """The videos to learn from: the named ones, else the project's `train_videos`, else every labelled one.
+
+    Raises:
+        HlkitError: when there is none, or one has no labels or frames.
+    """
+    labelled = labelled_videos(project)
+    chosen = list(videos or project.settings().get("train_videos", ()) or labelled)
+    if not chosen or not set(chosen) <= set(labelled):
+        missing = ", ".join(sorted(set(chosen) - set(labelled))) or "No video"
+        raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
+    same_frame_settings(project, chosen)
+    return chosen
+
+
+def new_videos(project: Project) -> list[str]:
+    """The videos that the model did not learn from; all of them when it learned from all."""
+    learned = project.settings().get("train_videos", ())
+    return [video for video in chosen_videos(project, None) if video not in learned] or chosen_videos(project, None)
+
+
+def labelled_frames(project: Project, videos: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frames of the videos with their `label` (i8), and the names of the classes, background first."""
+    spans = pl.concat([table for video in videos if (table := labels_of(project, video)) is not None])
+    classes = (DEFAULT_CLASSES[0], *(sorted(set(spans["label"])) or DEFAULT_CLASSES[1:]))
+    index = pl.concat([read_index(project.frames / video) for video in videos])
+    return label_frames(index, spans, classes=classes), classes
+
+
+def marked_share(project: Project) -> float:
+    """The share of time that is labelled, 0 to 1, in the videos that the model learned from."""
+    videos = train_videos(project)
+    spans = pl.concat([table for video in videos if (table := labels_of(project, video)) is not None])
+    return float((spans["end"] - spans["start"]).sum()) / sum(length(project, video) for video in videos)
+
+
+def checkpoint(project: Project, run: str) -> Path:
+    """The model file of a run.
+
+    Raises:
+        HlkitError: when the run has not been trained; lists those that have.
+    """
+    file = project.model(run) / "model.ckpt"
+    if not file.is_file():
+        known = ", ".join(sorted(path.parent.name for path in project.model(run).parent.glob("*/model.ckpt"))) or "none"
+        raise HlkitError(f"There is no model '{run}' (trained: {known}). Train first (notebook 05, or `hlkit train`).")
+    return file
+
+
+def scored_videos(project: Project, run: str, videos: Sequence[str] | None = None) -> list[str]:
+    """The named videos, or all that a run has scored.
+
+    Raises:
+        HlkitError: when the run has scored none.
+    """
+    chosen = list(videos or sorted(file.stem for file in project.scores(run, "any").parent.glob("*.parquet")))
+    if not chosen:
+        raise HlkitError(f"No video is scored by '{run}' yet. Score one first (notebook 06, or `hlkit infer`).")
+    return chosen
+
+
+def read_scores(project: Project, video: str, *, run: str) -> pl.DataFrame:
+    """The score table of a video by a run, with a column `score`: the probability of any class but the background.
+
+    Raises:
+        HlkitError: when the run has not scored it.
+    """
+    file = project.scores(run, video)
+    if not file.is_file():
+        raise HlkitError(f"'{video}' has no scores by '{run}'. Score it first (notebook 06, or `hlkit infer`).")
+    try:
+        scores = pl.read_parquet(file)
+    except pl.exceptions.PolarsError as error:
+        raise HlkitError(f"{file} is damaged ({error}). Score the video again: `hlkit infer --redo`.") from error
+    if "score" in scores.columns:
+        return scores
+    return scores.with_columns(score=pl.sum_horizontal(pl.col("^score_.*$")))

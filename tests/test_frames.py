@@ -1,0 +1,435 @@
+import hashlib
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+from PIL import Image
+from recordings import make_numbered, number_at, read_number
+
+from hlkit import frames
+from hlkit.frames import (
+    FrameReader,
+    extract_frames,
+    frames_from_class_tree,
+    frames_from_folder,
+    read_index,
+    stream_pictures,
+)
+from hlkit.project import HlkitError
+from hlkit.sampling import TIMESTAMP_TOLERANCE
+
+PLACE = ("video", "shard", "offset", "size")
+
+
+def extract(video: Path, folder: Path, **options) -> pl.DataFrame:
+    return extract_frames(
+        video, folder, **({"video_id": folder.name, "size": 32, "shard_seconds": 4, "progress": False} | options)
+    )
+
+
+def numbers(root: Path, index: pl.DataFrame) -> list[int]:
+    reader = FrameReader(root)
+    return [read_number(reader.read(*row)) for row in index.select(PLACE).rows()]
+
+
+def on_screen(times: list[Fraction], fps, count: int) -> list[int]:
+    return [number_at(times, n / Fraction(fps) + Fraction(TIMESTAMP_TOLERANCE)) for n in range(count)]
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory) -> tuple[Path, list[Fraction]]:
+    path = tmp_path_factory.mktemp("recording") / "a.mp4"
+    return path, make_numbered(path, seconds=13, fps="60000/1001", sound=True)
+
+
+@pytest.fixture(scope="module")
+def clean(recording, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clean") / "a"
+    extract(recording[0], folder)
+    return folder
+
+
+def test_stored_frames_are_what_was_on_screen(recording, clean):
+    index = read_index(clean)
+    assert dict(index.schema) == frames.FRAME_SCHEMA
+    assert index["frame"].to_list() == list(range(39))
+    assert index["time"].to_list() == [frame / 3 for frame in range(39)]
+    assert index["video"].unique().to_list() == ["a"]
+    assert index["shard"].to_list() == [f"{frame // 12:05d}.tar" for frame in range(39)]
+    assert numbers(clean.parent, index) == on_screen(recording[1], 3, 39)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "options"),
+    [
+        ("film.mp4", "30000/1001", {"fps": "24000/1001"}),
+        ("variable.mkv", 5, {"vfr": True}),
+        ("late.ts", 3, {"start": 1}),
+    ],
+)
+def test_times_hold_across_shards_whatever_the_rates(tmp_path, name, fps, options):
+    times = make_numbered(tmp_path / name, seconds=5, sound=True, **options)
+    index = extract(tmp_path / name, tmp_path / "frames" / "a", fps=fps, shard_seconds=2)
+    assert numbers(tmp_path / "frames", index) == on_screen(times, fps, len(index))
+    assert index["time"].to_list() == [float(frame / Fraction(fps)) for frame in range(len(index))]
+
+
+def test_the_index_points_into_plain_tars(clean):
+    index, reader = read_index(clean), FrameReader(clean.parent)
+    for (shard,), rows in index.group_by("shard"):
+        with tarfile.open(clean / shard) as tar:
+            assert tar.getnames() == [f"{frame:08d}.jpg" for frame in rows["frame"]]
+            for name, row in zip(tar.getnames(), rows.select(PLACE).rows(), strict=True):
+                assert reader.read(*row) == tar.extractfile(name).read()
+
+
+def test_a_second_run_keeps_everything(recording, clean, tmp_path):
+    folder = tmp_path / "a"
+    first = extract(recording[0], folder)
+    before = {file.name: file.stat().st_ino for file in folder.glob("*.tar")}
+    assert extract(recording[0], folder).equals(first)
+    assert {file.name: file.stat().st_ino for file in folder.glob("*.tar")} == before
+    assert content(folder) == content(clean)
+
+
+def _lose(folder: Path) -> None:
+    for name in ("00001.tar", "00003.tar", "index.parquet"):
+        (folder / name).unlink()
+
+
+def _cut(folder: Path) -> None:
+    shard = folder / "00002.tar"
+    shard.write_bytes(shard.read_bytes()[:3000])
+
+
+def _swap(folder: Path) -> None:
+    (folder / "00000.tar").replace(folder / "00001.tar")
+
+
+def _leave_parts(folder: Path) -> None:
+    (folder / ".part-abc").mkdir()
+    (folder / ".part-abc" / "00003.tar").write_bytes(b"half")
+    (folder / "00003.tar").unlink()
+
+
+def _spoil_index(folder: Path) -> None:
+    (folder / "index.parquet").write_bytes(b"PAR1 no index")
+
+
+def _spoil_record(folder: Path) -> None:
+    (folder / "extraction.json").write_text("{")
+
+
+@pytest.mark.parametrize("harm", [_lose, _cut, _swap, _leave_parts, _spoil_index, _spoil_record])
+def test_a_run_again_mends_what_is_not_whole(recording, clean, tmp_path, harm):
+    folder = tmp_path / "a"
+    extract(recording[0], folder)
+    harm(folder)
+    extract(recording[0], folder)
+    assert content(folder) == content(clean)
+
+
+@pytest.mark.parametrize("change", [{"fps": 2}, {"size": 48}, {"quality": 9}, {"shard_seconds": 3}, {"end": 6.5}])
+def test_other_settings_start_over(recording, tmp_path, change):
+    extract(recording[0], tmp_path / "changed" / "a")
+    extract(recording[0], tmp_path / "changed" / "a", **change)
+    extract(recording[0], tmp_path / "clean" / "a", **change)
+    assert content(tmp_path / "changed") == content(tmp_path / "clean")
+
+
+def test_another_recording_starts_over(recording, tmp_path):
+    extract(recording[0], tmp_path / "frames" / "a")
+    times = make_numbered(tmp_path / "b.mp4", seconds=13, fps=30, first=1000)
+    index = extract(tmp_path / "b.mp4", tmp_path / "frames" / "a")
+    assert numbers(tmp_path / "frames", index) == [1000 + number for number in on_screen(times, 3, 39)]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from hlkit.frames import extract_frames
+print("ready", flush=True)
+options = {"fps": 10, "size": 32, "shard_seconds": 1, "progress": False}
+extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), video_id="a", **options)
+"""
+
+
+def start_run(video: Path, folder: Path) -> subprocess.Popen:
+    run = subprocess.Popen([sys.executable, "-c", RUN, video, folder], stdout=subprocess.PIPE)
+    assert run.stdout.readline() == b"ready\n"
+    return run
+
+
+def finish(run: subprocess.Popen) -> None:
+    run.stdout.close()
+    run.wait()
+
+
+def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(recording, tmp_path):
+    whole = start_run(recording[0], tmp_path / "clean")
+    began = time.monotonic()
+    finish(whole)
+    length = time.monotonic() - began
+    assert whole.returncode == 0
+
+    dice, folder, kills = random.Random(7), tmp_path / "killed", 0
+    for _ in range(5):
+        run = start_run(recording[0], folder)
+        try:
+            run.wait(timeout=dice.uniform(0, length * 0.6))
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            kills += 1
+        finish(run)
+        finished = content(tmp_path / "clean")
+        for name, digest in content(folder).items():
+            assert name.startswith(".part-") or finished[name] == digest
+    assert kills > 0
+    last = start_run(recording[0], folder)
+    finish(last)
+    assert last.returncode == 0
+    assert content(folder) == content(tmp_path / "clean")
+    assert sorted(folder.iterdir()) == [folder / name for name in sorted(content(tmp_path / "clean"))]
+
+
+@pytest.mark.parametrize("written", [0, 1, 3])
+def test_an_interrupted_run_keeps_its_whole_shards_and_no_index(recording, clean, tmp_path, monkeypatch, written):
+    folder, real, calls = tmp_path / "a", frames.write_shard, itertools.count()
+
+    def interrupted(target, frames_, jpegs):
+        if next(calls) == written:
+            return real(target, frames_, itertools.chain(itertools.islice(jpegs, 2), _interrupt()))
+        return real(target, frames_, jpegs)
+
+    monkeypatch.setattr(frames, "write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(recording[0], folder)
+    assert sorted(content(folder)) == [*(f"{n:05d}.tar" for n in range(written)), "extraction.json"]
+    assert psutil.Process().children() == []
+    monkeypatch.undo()
+    extract(recording[0], folder)
+    assert content(folder) == content(clean)
+
+
+def test_a_run_that_mends_a_finished_folder_has_no_index_until_it_is_done(recording, clean, tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    extract(recording[0], folder)
+    (folder / "00002.tar").unlink()
+    monkeypatch.setattr(frames, "write_shard", lambda target, frames_, jpegs: next(_interrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        extract(recording[0], folder)
+    assert sorted(content(folder)) == ["00000.tar", "00001.tar", "00003.tar", "extraction.json"]
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+    yield
+
+
+def test_no_space_left_leaves_whole_shards_only(recording, clean, tmp_path):
+    limited = f"""
+import resource
+from pathlib import Path
+from hlkit.frames import extract_frames
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+options = {{"video_id": "a", "size": 32, "shard_seconds": 4, "progress": False}}
+try:
+    extract_frames(Path({str(recording[0])!r}), Path({str(tmp_path / "a")!r}), **options)
+except OSError as error:
+    print(error.strerror)
+"""
+    run = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True)
+    assert run.stdout == "File too large\n"
+    assert list(content(tmp_path / "a")) == ["extraction.json"]
+    extract(recording[0], tmp_path / "a")
+    assert content(tmp_path / "a") == content(clean)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_recording_that_was_cut_off_is_refused_with_both_times(tmp_path, name):
+    options = {"movflags": "faststart"} if name.endswith("mp4") else {}
+    make_numbered(tmp_path / name, seconds=12, fps=30, container_options=options)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) * 75 // 100])
+    with pytest.raises(
+        HlkitError, match=r"a\.m.. end at 0:00:0[6-9]\.\d, but it states a length of 0:00:12\.0"
+    ) as caught:
+        extract(tmp_path / name, tmp_path / "frames" / "a")
+    assert "a/index.parquet" not in content(tmp_path / "frames")
+    assert "a/00002.tar" not in content(tmp_path / "frames")
+    with pytest.raises(HlkitError, match="was cut off"):
+        list(stream_pictures(tmp_path / name, fps=3, size=32))
+    seconds = float(str(caught.value).split("set the end to 0:00:")[1].split()[0])
+    assert len(extract(tmp_path / name, tmp_path / "frames" / "a", end=seconds)) == pytest.approx(3 * seconds, abs=1)
+
+
+def test_a_length_that_is_a_little_too_long_shows_the_last_picture(tmp_path):
+    make_numbered(tmp_path / "a.flv", seconds=2.05, fps=20, bframes=0, sound=np.zeros(int(48_000 * 2.9)))
+    index = extract(tmp_path / "a.flv", tmp_path / "frames" / "a")
+    assert numbers(tmp_path / "frames", index) == [0, 6, 13, 20, 26, 33, 40, 40, 40]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(lambda path: None, "There is no video file"), (Path.touch, "is empty"), (Path.mkdir, "There is no video file")],
+)
+def test_what_is_no_video_leaves_nothing_behind(tmp_path, make, says):
+    make(tmp_path / "a.mp4")
+    with pytest.raises(HlkitError, match=says):
+        extract(tmp_path / "a.mp4", tmp_path / "frames" / "a")
+    assert not (tmp_path / "frames").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"fps": "x"}, "frame rate is 'x'"),
+        ({"quality": 1}, "JPEG quality is 1"),
+        ({"end": 0}, "no pictures from 0 s to 0 s"),
+        ({"size": 0}, "picture size is 0"),
+        ({"fps": "0.1"}, "holds no frame"),
+    ],
+)
+def test_wrong_settings_are_named(recording, tmp_path, wrong, says):
+    with pytest.raises(HlkitError, match=says):
+        extract(recording[0], tmp_path / "a", **wrong)
+    assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_stored_and_streamed_pictures_have_the_recordings_colours(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.colorspace = stream.codec_context.color_range = 1  # BT.709, limited
+        red = np.full((96, 64), 63, np.uint8)
+        red[64:80], red[80:] = 102, 240
+        packets = [p for _ in range(10) for p in stream.encode(av.VideoFrame.from_ndarray(red, format="yuv420p"))]
+        container.mux(packets + stream.encode(None))
+    index = extract(tmp_path / "a.mp4", tmp_path / "frames" / "a")
+    stored = FrameReader(tmp_path / "frames").read(*index.select(PLACE).row(0))
+    streamed = next(stream_pictures(tmp_path / "a.mp4", fps=3, size=32))[0]
+    for picture in (np.asarray(Image.open(BytesIO(stored))), streamed):
+        assert np.abs(picture.astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_streamed_pictures_are_the_stored_ones(recording, clean):
+    batches = list(stream_pictures(recording[0], fps=3, size=32, batch_size=16))
+    assert [batch.shape for batch in batches] == [(16, 32, 32, 3), (16, 32, 32, 3), (7, 32, 32, 3)]
+    assert batches[0].dtype == np.uint8
+    assert [read_number(p) for p in np.concatenate(batches)] == numbers(clean.parent, read_index(clean))
+
+
+def test_a_stretch_is_streamed_from_its_start(recording):
+    (batch,) = stream_pictures(recording[0], fps=10, size=32, start=5.05, end=7)
+    times = [Fraction("5.05") + Fraction(n, 10) + Fraction(TIMESTAMP_TOLERANCE) for n in range(20)]
+    assert [read_number(picture) for picture in batch] == [number_at(recording[1], time) for time in times]
+
+
+@pytest.mark.parametrize("stretch", [{"start": 13.5}, {"start": 5.0, "end": 5.0}, {"start": -1.0}])
+def test_a_stretch_outside_the_recording_is_refused_at_once(recording, stretch):
+    with pytest.raises(HlkitError, match="has no pictures from"):
+        stream_pictures(recording[0], fps=3, size=32, **stretch)
+
+
+def test_a_stream_that_is_left_early_stops_ffmpeg(recording):
+    stream = stream_pictures(recording[0], fps=30, size=64, batch_size=2)
+    assert next(stream).shape == (2, 64, 64, 3)
+    assert len(psutil.Process().children()) == 1
+    stream.close()
+    assert psutil.Process().children() == []
+
+
+def test_an_index_that_can_not_be_used_says_so(tmp_path):
+    with pytest.raises(HlkitError, match="has no finished frames"):
+        read_index(tmp_path)
+    (tmp_path / "index.parquet").write_bytes(b"nothing")
+    with pytest.raises(HlkitError, match="is damaged"):
+        read_index(tmp_path)
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "index.parquet")
+    with pytest.raises(HlkitError, match="is no frame index"):
+        read_index(tmp_path)
+
+
+def _jpeg(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), shade, np.uint8)).save(path)
+
+
+def _shades(root: Path, table: pl.DataFrame) -> list[int]:
+    reader = FrameReader(root)
+    return [np.asarray(Image.open(BytesIO(reader.read(*row))))[0, 0] for row in table.select(PLACE).rows()]
+
+
+def test_a_plain_folder_keeps_the_gaps_of_its_numbers(tmp_path):
+    for number in (9, 10, 13):
+        _jpeg(tmp_path / "vod" / f"shot_{number}.jpg", number)
+    (tmp_path / "vod" / "notes.txt").touch()
+    table = frames_from_folder(tmp_path / "vod", fps=2)
+    assert table["frame"].to_list() == [0, 1, 4]
+    assert table["time"].to_list() == [0.0, 0.5, 2.0]
+    assert table["video"].to_list() == ["vod"] * 3
+    assert _shades(tmp_path, table) == [9, 10, 13]
+
+
+def test_a_plain_folder_without_numbers_counts_by_name(tmp_path):
+    for shade, name in enumerate(["b2.JPG", "a.jpeg", "c.jpg"]):
+        _jpeg(tmp_path / "vod" / name, shade)
+    table = frames_from_folder(tmp_path / "vod", fps="1/2")
+    assert table["time"].to_list() == [0.0, 2.0, 4.0]
+    assert _shades(tmp_path, table) == [1, 0, 2]
+
+
+def test_a_class_tree_gives_labels(tmp_path):
+    for shade, name in enumerate(["highlight/2.jpg", "highlight/1.jpg", "background/deep/7.jpg", "ace/1.jpg"]):
+        _jpeg(tmp_path / "tree" / name, shade)
+    table, classes = frames_from_class_tree(tmp_path / "tree")
+    assert classes == ("background", "ace", "highlight")
+    assert table["label"].to_list() == [0, 1, 2, 2]
+    assert table["label"].dtype == pl.Int8
+    assert _shades(tmp_path / "tree", table) == [2, 3, 1, 0]
+
+
+@pytest.mark.parametrize("read", [frames_from_class_tree, lambda folder: frames_from_folder(folder, fps=3)])
+def test_a_folder_without_pictures_is_refused(tmp_path, read):
+    with pytest.raises(HlkitError, match="no folder"):
+        read(tmp_path / "nothing")
+    with pytest.raises(HlkitError, match="no JPEGs"):
+        read(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_hour_needs_the_memory_of_ten_minutes(tmp_path):
+    from hlkit.video import run_ffmpeg
+
+    make_numbered(tmp_path / "minute.mp4", seconds=60, fps=10)
+    measure = RUN.replace("10,", "3,") + "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    peaks = []
+    for minutes in (10, 60):
+        video = tmp_path / f"{minutes}.mp4"
+        loop = ["-stream_loop", minutes - 1, "-i", tmp_path / "minute.mp4", "-c", "copy", video]
+        run_ffmpeg(loop, progress=False)
+        script = measure.replace('"shard_seconds": 1', '"shard_seconds": 600')
+        run = subprocess.run(
+            [sys.executable, "-c", script, video, tmp_path / str(minutes)], capture_output=True, check=True
+        )
+        peaks.append(int(run.stdout.split()[-1]))
+        assert json.loads((tmp_path / str(minutes) / "extraction.json").read_text())["frames"] == minutes * 180
+    assert peaks[1] < 1.2 * peaks[0]

@@ -1,0 +1,118 @@
+"""The eight notebooks: what they may hold, and all of them executed in order, twice, in Jupyter and Colab."""
+
+import ast
+import json
+import os
+import re
+import runpy
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SET_ADDRESS = runpy.run_path(str(ROOT / "notebooks" / "set_address.py"))
+
+COLAB_STUB = """
+class SecretNotFoundError(Exception): pass
+class NotebookAccessError(Exception): pass
+def get(name): raise SecretNotFoundError(name)
+"""
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_there_are_eight_numbered_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_download",
+        "02_frames",
+        "03_upload",
+        "04_label",
+        "05_train",
+        "06_infer",
+        "07_timeline",
+        "08_explain",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_keeps_the_rules(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    badge = (
+        f"{SET_ADDRESS['COLAB']}{'/'.join(SET_ADDRESS['repository']().split('/')[-2:])}/blob/main/notebooks/{path.name}"
+    )
+    assert f"({badge})" in notebook.cells[0].source
+    for cell in code_cells(path):
+        lines = cell.source.splitlines()
+        assert lines[0].startswith("#@title ")
+        assert len(lines) <= 15
+        assert cell.metadata["cellView"] == "form"
+        assert cell.outputs == []
+        assert cell.execution_count is None
+        assert not re.search(r"^\s*[!%]", cell.source, re.MULTILINE), "a shell line or magic is not Python"
+        assert not {"FunctionDef", "ClassDef", "While", "Try"} & {
+            type(node).__name__ for node in ast.walk(ast.parse(cell.source))
+        }
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_pictures_and_links_lead_somewhere(path):
+    text = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    for picture in re.findall(r"!\[[^]]*\]\((pictures/[^)]+)\)", text):
+        assert (path.parent / picture).is_file()
+    for name in re.findall(r"/notebooks/(\w+\.ipynb)", text):
+        assert (path.parent / name).is_file()
+
+
+def test_every_notebook_starts_with_the_same_cell():
+    first = {re.sub(r"ready\(.*\)", "ready()", code_cells(path)[0].source) for path in NOTEBOOKS}
+    assert len(first) == 1
+
+
+def test_one_address_reaches_every_notebook():
+    for path in (*NOTEBOOKS, ROOT / "README.md"):
+        text = path.read_text(encoding="utf-8")
+        assert SET_ADDRESS["with_address"](text, SET_ADDRESS["repository"]()) == text
+        moved = SET_ADDRESS["with_address"](text, "https://github.com/someone/fork")
+        assert moved.count("someone/fork") == text.count("colab.research.google.com/github/") + text.count(
+            "git+https://"
+        )
+
+
+def execute(path, home, *, colab=False):
+    """Run one notebook in a fresh kernel in its own folder, as a reader does; return all that it printed."""
+    environment = {"HLKIT_HOME": str(home), "PYTHONPATH": str(home / "stubs") if colab else ""}
+    if colab:
+        package = home / "stubs" / "google" / "colab"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text("")
+        (package / "userdata.py").write_text(COLAB_STUB)
+        environment["COLAB_RELEASE_TAG"] = "release-colab"
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute(env=os.environ | environment)
+    return "".join(
+        output.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colab", [False, True], ids=["jupyter", "colab"])
+def test_all_notebooks_run_in_order_and_again_in_seconds(tmp_path, colab):
+    for path in NOTEBOOKS:
+        execute(path, tmp_path, colab=colab)
+    results = {path.name for path in (tmp_path / "my-stream" / "reels").iterdir()}
+    assert {"demo_b.mp4", "demo_b.png", "demo_b.csv"} <= results
+    start = time.perf_counter()
+    printed = [execute(path, tmp_path, colab=colab) for path in NOTEBOOKS]
+    assert time.perf_counter() - start < 20
+    assert all("already done" in text for text in printed)
+    assert json.dumps(printed).count("Traceback") == 0
