@@ -30,6 +30,7 @@ MAX_TICKS = 10
 
 # About one column a pixel of the plot's width at 150 dpi: more cannot be seen, and 64,800 points draw as fast as 1,500.
 ENVELOPE_COLUMNS = 1500
+LONG = 2 * ENVELOPE_COLUMNS  # points; beyond, single ones lie too close to be told apart
 
 # A hole longer than this many frame steps is drawn as a hole, not bridged by a line.
 GAP_STEPS = 3.0
@@ -240,11 +241,6 @@ def _with_holes(times: np.ndarray, values: np.ndarray, step: float) -> tuple[np.
     return np.insert(times, holes, times[holes - 1] + step), np.insert(values, holes, np.nan)
 
 
-def _is_long(times: np.ndarray) -> bool:
-    """Whether single points lie too close on paper to be told apart."""
-    return len(times) > 2 * ENVELOPE_COLUMNS
-
-
 def _top(timeline: pl.DataFrame, column: str, threshold: float | None) -> float:
     """Where the score axis ends: at 1, or lower when all of it lies in the lower half and would be a flat line."""
     columns = [_values(timeline, name) for name in (column, "intensity") if name in timeline.columns]
@@ -254,7 +250,7 @@ def _top(timeline: pl.DataFrame, column: str, threshold: float | None) -> float:
 
 def _draw_raw(axis: Axes, times: np.ndarray, values: np.ndarray, step: float, **style: Any) -> None:
     """A line when its points can be told apart, else the band between lowest and highest."""
-    if _is_long(times):
+    if len(times) > LONG:
         axis.fill_between(*envelope(times, values, ENVELOPE_COLUMNS), linewidth=0.4, **style)
     else:
         marker = "." if len(times) <= 60 else ""
@@ -269,7 +265,7 @@ def _draw_scores(axis: Axes, timeline: pl.DataFrame, column: str, step: float) -
         _draw_raw(axis, times, _values(timeline, column), step, color=colour, label="score of a frame", zorder=2)
     if "intensity" in timeline.columns:
         line = _with_holes(times, _values(timeline, "intensity"), step)
-        marker, width = "o" if len(times) == 1 else "", 1.2 if _is_long(times) else 2.0
+        marker, width = "o" if len(times) == 1 else "", 1.2 if len(times) > LONG else 2.0
         axis.plot(*line, color=BLUE, linewidth=width, marker=marker, label="intensity (mean over the window)", zorder=4)
     axis.set_ylabel("probability of a highlight (0 to 1)")
     _tidy(axis)

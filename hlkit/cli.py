@@ -1,6 +1,6 @@
 """The stages as commands: `hlkit STAGE ...`. Nothing of its own: each command is one call of `hlkit.stages`.
 
-Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage.
+Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations

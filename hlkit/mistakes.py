@@ -55,7 +55,7 @@ def mistakes_gallery(mistakes: pl.DataFrame, root: Path, *, columns: int = 6, ti
     Args:
         mistakes: as `find_mistakes` returns it.
         root: the folder of the frame stores.
-        columns: pictures a row.
+        columns: pictures a row, at most.
         title: above all.
 
     Raises:
@@ -68,6 +68,7 @@ def mistakes_gallery(mistakes: pl.DataFrame, root: Path, *, columns: int = 6, ti
     reader, several = FrameReader(root), mistakes["video"].n_unique() > 1
     sections = [(text, mistakes.filter(pl.col("kind") == kind)) for kind, text in SECTIONS.items()]
     sections = [(text, table) for text, table in sections if len(table)]
+    columns = min(columns, max(len(table) for _, table in sections))
     heights = [-(-len(table) // columns) for _, table in sections]
     size = (2.0 * columns, 0.3 + sum(2.35 * rows + 0.35 for rows in heights))
     figure = Figure(figsize=size, layout="constrained")

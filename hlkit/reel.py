@@ -9,44 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from fractions import Fraction
-from itertools import accumulate, dropwhile, pairwise, takewhile
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.cuts import Cut, plan_cuts, reel_rate, write_cut_list
 from hlkit.overlay import MARGIN, ScoreTexts, frame_rate_of, score_texts, write_pictures
+from hlkit.packets import check_whole, find_start, has_sound
 from hlkit.project import HlkitError, fingerprint, format_time, write_text
-from hlkit.sampling import SEEK_MARGINS
 from hlkit.signals import GAP_SECONDS
 from hlkit.video import VideoInfo, find_ffmpeg, open_container, open_ffmpeg, probe, run_ffmpeg
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.stream import Stream
 
 __all__ = ["Cut", "plan_cuts", "reel_rate", "write_cut_list", "write_reel"]
 
 SOUND_RATE = 48_000
 SOUND_FRAME_BYTES = 4  # two channels of 16 bits
-# Sound and pictures of a whole recording may end this far apart.
-CUT_OFF_SECONDS = 1.0
-# Less sound than this may round to none.
-SHORTEST_SOUND_SECONDS = 0.001
-# Containers store sound and pictures of the same time near each other; none puts them so far apart.
-INTERLEAVE_SECONDS = 10.0
-
-_log = logging.getLogger(__name__)
 
 
 def write_reel(
@@ -139,7 +126,7 @@ class _Job:
 
 def _make(job: _Job, target: Path, progress: bool) -> None:
     counts = job.counts()
-    _check_whole(job.info, max(cut.end for cut in job.cuts))
+    check_whole(job.info, max(cut.end for cut in job.cuts))
     work = target.parent / f".part-{target.stem}-{job.key()}"
     work.mkdir(parents=True, exist_ok=True)
     for other in target.parent.glob(".part-*"):
@@ -163,16 +150,6 @@ def _make(job: _Job, target: Path, progress: bool) -> None:
         shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)
-
-
-def _check_whole(info: VideoInfo, end: float) -> None:
-    """Refuse a recording that was cut off before `end`: its index may still promise everything."""
-    with open_container(info.path) as (container, _):
-        wanted = _origin(container) + end - CUT_OFF_SECONDS
-        if any(packet.end >= wanted for packet in _packets(container, None, max(0.0, end - CUT_OFF_SECONDS))):
-            return
-    reason = f"{info.path.name} ends before {format_time(end, decimals=3)}, though it says that it is longer"
-    raise HlkitError(f"{reason}. Copy or download it again.")
 
 
 def _make_cut(job: _Job, number: int, count: int, work: Path, attempt: Path, bar: tqdm[Any]) -> None:
@@ -206,7 +183,7 @@ def _cut_command(job: _Job, cut: Cut, count: int, samples: int, folder: Path) ->
     """The ffmpeg-python node that writes a cut's pictures to `cut.mp4` and its sound to `cut.pcm`."""
     import ffmpeg
 
-    seek, begin = _find_start(job.info.path, cut.start, float(1 / job.rate))
+    seek, begin = find_start(job.info.path, cut.start, float(1 / job.rate))
     # Timestamps stay the container's own: versions of ffmpeg differ in what they take for its time 0.
     options: dict[str, Any] = {"copyts": None}
     # Accurate seeking would throw away the picture that began before the cut and is still on screen there.
@@ -225,78 +202,12 @@ def _cut_command(job: _Job, cut: Cut, count: int, samples: int, folder: Path) ->
     video = {"c:v": "libx264", "preset": "veryfast", "crf": job.crf, "frames:v": count, "an": None}
     outputs = [pictures.output(f"file:{folder / 'cut.mp4'}", **video)]
     # ffmpeg takes a sound track without sound for an error.
-    if job.info.has_audio and _has_sound(job.info.path, seek, begin, begin + samples / SOUND_RATE):
+    if job.info.has_audio and has_sound(job.info.path, seek, begin, begin + samples / SOUND_RATE):
         sound = source["a:0"].filter("asetpts", f"round(PTS-{begin:.9f}/TB)")
         sound = sound.filter("aresample", SOUND_RATE, **{"async": 1, "min_hard_comp": GAP_SECONDS, "first_pts": 0})
         sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="stereo").filter("atrim", end_sample=samples)
         outputs.append(sound.output(f"file:{folder / 'cut.pcm'}", format="s16le", acodec="pcm_s16le"))
     return ffmpeg.merge_outputs(*outputs)
-
-
-def _find_start(video: Path, start: float, frame_seconds: float) -> tuple[float | None, float]:
-    """Where to seek to (None: the beginning), and the container's time with which the cut begins, both in seconds.
-
-    The cut begins with the source picture nearest to `start`, or at `start` itself when the one on screen then began
-    longer before. The keyframe that ffmpeg will find is looked up, because some containers seek past it.
-    """
-    with open_container(video) as (container, _):
-        origin = _origin(container)
-    latest = origin + start + frame_seconds / 2
-    for seek in (*(start - margin for margin in SEEK_MARGINS if margin < start), None):
-        shown = _shown_at(video, latest, seek)
-        if shown is not None:
-            return seek, shown if shown >= latest - frame_seconds else origin + start
-    return None, origin + start
-
-
-def _shown_at(video: Path, time: float, seek: float | None) -> float | None:
-    """The timestamp of the picture on screen at `time`, if it can be decoded after a search for `seek`; else None."""
-    with open_container(video) as (container, stream):
-        near = takewhile(lambda packet: packet.dts <= time, _packets(container, [stream], seek))
-        decodable = dropwhile(lambda packet: not packet.is_keyframe, near)
-        return max((packet.pts for packet in decodable if packet.pts <= time), default=None)
-
-
-def _has_sound(video: Path, seek: float | None, begin: float, end: float) -> bool:
-    """Whether the first sound track has anything between two of the container's times."""
-    with open_container(video) as (container, stream):
-        sound = container.streams.audio[0]
-        packets = _packets(container, [stream, sound], seek)
-        near = takewhile(lambda packet: packet.dts <= end + INTERLEAVE_SECONDS, packets)
-        heard = (packet for packet in near if packet.stream == sound.index)
-        return any(packet.pts < end and packet.end > begin + SHORTEST_SOUND_SECONDS for packet in heard)
-
-
-class _Packet(NamedTuple):
-    """A packet's stream index, its times in the container's seconds, and whether decoding can begin with it."""
-
-    stream: int
-    dts: float
-    pts: float
-    end: float
-    is_keyframe: bool
-
-
-def _packets(container: InputContainer, streams: Sequence[Stream] | None, seek: float | None) -> Iterator[_Packet]:
-    """The packets of `streams` (None: all) from about `seek` seconds after time 0 on, or from the beginning."""
-    from av.error import FFmpegError as LibavError
-
-    try:
-        if seek is not None:
-            container.seek(round((_origin(container) + seek) * 1_000_000))
-        for packet in container.demux(*streams or ()):
-            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
-                ticks = (packet.dts, packet.pts, packet.pts + (packet.duration or 0))
-                dts, pts, end = (float(tick * packet.time_base) for tick in ticks)
-                yield _Packet(packet.stream.index, dts, pts, end, packet.is_keyframe)
-    except LibavError as error:
-        # What is missing then is noticed by whoever asked for it.
-        _log.info("%s can't be read further: %s", container.name, error)
-
-
-def _origin(container: InputContainer) -> float:
-    """The container's own timestamp of time 0, in seconds."""
-    return (container.start_time or 0) / 1_000_000
 
 
 def _with_scores(pictures: Any, job: _Job, cut: Cut, texts: ScoreTexts, folder: Path) -> Any:

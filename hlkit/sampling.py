@@ -150,21 +150,21 @@ def halvings(width: int, height: int, size: int) -> list[tuple[int, int]]:
 def has_cuda(path: Path) -> bool:
     """Whether an NVIDIA GPU is here, ffmpeg can use it, and it decodes the beginning of this very file.
 
-    Warns (HlkitWarning) when there is a GPU but it does not decode the file.
+    Warns (HlkitWarning) when there is a GPU but it can't be used, with the reason.
     """
     if shutil.which("nvidia-smi") is None:
         return False
     listed = subprocess.run([find_ffmpeg(), "-hide_banner", "-hwaccels"], capture_output=True, check=False).stdout
-    if b"cuda" not in listed.split():
-        _log.info("%s was built without CUDA; using the CPU", find_ffmpeg())
-        return False
-    try:
-        _speed(path, "cuda", fps=Fraction(30), size=64, seconds=0.0)
-    except FFmpegError as error:
-        reason = f"The GPU does not decode {Path(path).name} ({error}); using the CPU."
-        warnings.warn(reason, HlkitWarning, stacklevel=2)
-        return False
-    return True
+    reason = "" if b"cuda" in listed.split() else f"{find_ffmpeg()} was built without CUDA"
+    if not reason:
+        try:
+            _speed(path, "cuda", fps=Fraction(30), size=64, seconds=0.0)
+        except FFmpegError as error:
+            reason = str(error)
+    if reason:
+        message = f"The GPU does not decode {Path(path).name} ({reason}); using the CPU."
+        warnings.warn(message, HlkitWarning, stacklevel=2)
+    return not reason
 
 
 def choose_accelerator(

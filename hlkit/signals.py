@@ -102,8 +102,7 @@ def _window_sums(blocks: Iterator[np.ndarray], begins: np.ndarray, ends: np.ndar
         stretches = np.arange(first - 1, first - 1 + len(sums))
         between[stretches[stretches >= 0]] += sums[stretches >= 0]
         position += len(block)
-    # reduceat sums from each even index to the odd one after it; the last edge begins no stretch, so it adds nothing.
-    between[-1] = 0.0
+    # reduceat sums from each index to the next one, so every second sum is a window.
     indices = np.column_stack([np.searchsorted(edges, begins), np.searchsorted(edges, ends)]).ravel()
     return np.add.reduceat(between, indices)[::2]
 

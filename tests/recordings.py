@@ -103,7 +103,7 @@ def make_numbered(
         packets += stream.encode(None)
         if tone is not None:
             samples = sound if isinstance(sound, np.ndarray) else None
-            # AAC begins with 1024 samples of nothing; some containers can't hide them, so they would come before time 0.
+            # AAC begins with 1024 empty samples; where a container can't hide them, they would come before time 0.
             packets += _sound(tone, samples, seconds + start, delay=1024 if path.suffix in (".ts", ".flv") else 0)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)

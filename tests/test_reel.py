@@ -208,6 +208,17 @@ def test_a_variable_rate_becomes_constant(tmp_path):
     assert numbers == expected_numbers(times, cuts, rate)
 
 
+def test_a_picture_that_stays_for_seconds_is_there_when_a_cut_begins_with_it(tmp_path):
+    source, target = tmp_path / "slow.mp4", tmp_path / "reel.mp4"
+    times = make_numbered(source, seconds=60, fps="1/2", vfr=True, gop=250)
+    cuts = [Cut(start, start + 4) for start in range(6, 50, 6)]
+    write_reel(source, cuts, target, progress=False)
+    rate = reel_rate(probe(source))
+    begins = [max(time for time in times if time <= cut.start + 1 / rate / 2) for cut in cuts]
+    assert any(cut.start - begin > 1.5 for cut, begin in zip(cuts, begins, strict=True))
+    assert decode(target)[0] == expected_numbers(times, cuts, rate)
+
+
 def test_what_the_file_is(tmp_path):
     make_numbered(tmp_path / "a.mp4", seconds=3, width=67 // 2 * 2, sound=True)
     write_reel(tmp_path / "a.mp4", [Cut(1, 2)], tmp_path / "reel.mp4", progress=False)
@@ -439,24 +450,40 @@ def test_a_killed_reel_leaves_nothing_and_is_taken_up(source, kills, tmp_path, m
     cuts, target = [Cut(start, start + 0.5) for start in (0, 1, 2, 3)], tmp_path / "reel.mp4"
     write_reel(source, cuts, tmp_path / "clean.mp4", progress=False)
     dice = random.Random(1)
-    for number in range(kills):
-        # The last kill of each round comes late, so that finished cuts are there to be taken up.
-        words = WORDS // 2 + 1 if number == kills - 1 else dice.randrange(1, WORDS)
+    # The last kill comes when two cuts are finished, so that they are there to be taken up.
+    for words in [*(dice.randrange(1, WORDS) for _ in range(kills - 1)), WORDS // 2 + 1]:
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(source), str(target)], stdout=subprocess.PIPE)
         assert child.stdout is not None
         said = [child.stdout.readline() for _ in range(words)]
         child.kill()
+        said += child.stdout.readlines()
         child.stdout.close()
         child.wait()
-        if b"end\n" not in said:
-            assert not target.exists()
+        if target.exists():
+            # The reel was finished before the signal came; the words end with the check of the whole.
+            assert said.count(b".\n") >= said.index(b"end\n") if b"end\n" in said else said[-1] == b".\n"
+            assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
+            target.unlink()
     made = []
     real = reel._run
     monkeypatch.setattr(reel, "_run", lambda output, on_frames: made.append(output) or real(output, on_frames))
     write_reel(source, cuts, target, progress=False)
-    assert len(made) < len(cuts)
+    assert len(made) <= 2
     assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.mp4", "reel.mp4"]
+
+
+def test_the_reel_appears_only_after_it_was_checked(source, tmp_path, monkeypatch):
+    target, seen, real = tmp_path / "reel.mp4", [], reel._picture_count
+
+    def count(path):
+        seen.append(target.exists())
+        return real(path)
+
+    monkeypatch.setattr(reel, "_picture_count", count)
+    write_reel(source, [Cut(1, 1.5)], target, progress=False)
+    assert seen == [False, False]
+    assert target.exists()
 
 
 def test_an_interrupted_reel_goes_on_and_a_changed_one_starts_anew(source, tmp_path, monkeypatch):

@@ -399,6 +399,24 @@ def test_a_file_that_changes_while_it_is_sent_is_sent_as_it_became(tmp_path):
     assert tree(tmp_path / "copy") == FILES | {"models/first/model.ckpt": b"changed 0"}
 
 
+def test_an_upload_that_took_another_version_is_noticed(s3, tmp_path, monkeypatch):
+    root = write(tmp_path / "project", FILES)
+    victim, real, calls = root / "models/first/model.ckpt", object_store.S3Store.upload, []
+
+    def upload(self, key, path, record, on_bytes):
+        if path == victim:
+            calls.append(key)
+            if len(calls) == 1:
+                path.write_bytes(b"changed")
+        real(self, key, path, record, on_bytes)
+
+    monkeypatch.setattr(object_store.S3Store, "upload", upload)
+    push(root, open_store(s3[2]), progress=False)
+    assert len(calls) == 2
+    pull(open_store(s3[2]), tmp_path / "copy", progress=False)
+    assert tree(tmp_path / "copy") == FILES | {"models/first/model.ckpt": b"changed"}
+
+
 def test_a_file_that_keeps_changing_is_named(tmp_path):
     root = write(tmp_path / "project", FILES)
     with pytest.raises(HlkitError, match=r"models/first/model\.ckpt keeps changing"):

@@ -100,7 +100,7 @@ def label(
             continue
         write_labels(mine, project.labels(each))
         project.mark_done("label", each, made_from, [project.labels(each)])
-        seconds = (mine["end"] - mine["start"]).sum()
+        seconds = float((mine["end"] - mine["start"]).sum())
         say(f"{each}: {len(mine)} spans, {format_time(seconds)} of {format_time(durations[each])}.")
     return spans
 
@@ -118,9 +118,11 @@ def push(
     from hlkit.storage import push as push_files
 
     address = store_of(project, store)
-    moved = push_files(project.root, open_store(address), only=only, progress=progress)
+    target = open_store(address)
+    # Before the push, so that the settings that are pushed name the store too.
+    _remember_store(project, address)
+    moved = push_files(project.root, target, only=only, progress=progress)
     say(f"Pushed {len(moved)} files to {address}." if moved else f"{address} has everything: already done.")
-    project.save_settings(store=address)
     return address
 
 
@@ -138,6 +140,11 @@ def pull(
 
     address = store_of(project, store)
     moved = pull_files(open_store(address), project.root, only=only, progress=progress)
+    _remember_store(project, address)
     say(f"Pulled {len(moved)} files from {address}." if moved else "Everything is here: already done.")
-    project.save_settings(store=address)
     return address
+
+
+def _remember_store(project: Project, address: str) -> None:
+    if project.settings().get("store") != address:
+        project.save_settings(store=address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import polars as pl
 
@@ -15,9 +15,6 @@ from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.timeline import Level, PickRules, add_intensity, find_threshold, pick_highlights
 from hlkit.video import probe
-
-if TYPE_CHECKING:
-    from hlkit.reel import Overlay
 
 
 def timeline(
@@ -97,7 +94,7 @@ def reel(
     project: Project,
     *,
     videos: Sequence[str] | None = None,
-    overlay: Overlay = "none",
+    overlay: Literal["none", "score"] = "none",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,

@@ -1,0 +1,73 @@
+"""What all tests share: hypothesis without a clock, and one small project on which every stage has been run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from hlkit import stages
+from hlkit.project import Project
+from hlkit.video import find_ffmpeg
+
+# A test fails for what it finds and not for a machine that is busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+SECONDS = 90
+HIGHLIGHTS = {"learn": [(8, 14), (37, 44), (66, 75)], "judge": [(15, 23), (50, 57)]}
+
+
+def make_recording(path: Path, spans: list[tuple[int, int]], *, seed: int) -> None:
+    """A noisy blue recording with a quiet tone; in the spans it is red and loud."""
+    red = "+".join(f"between(t,{start},{end}-0.001)" for start, end in spans)
+    noise = f"noise=alls=30:all_seed={seed}:allf=t"
+    picture = (
+        f"color=c=0x3030c0:s=64x64:r=10:d={SECONDS},drawbox=c=0xc03030:t=fill:enable='{red}',{noise},format=yuv420p"
+    )
+    sound = f"aevalsrc=exprs='(0.02+0.3*({red}))*sin(440*2*PI*t)':s=16000:d={SECONDS}"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound]
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-c:a", "aac"]
+    subprocess.run([find_ffmpeg(), "-y", "-loglevel", "error", *inputs, *codecs, str(path)], check=True)
+
+
+def write_label_file(path: Path, video: str) -> Path:
+    rows = [f"{video},{start},{end},highlight\n" for start, end in HIGHLIGHTS[video]]
+    path.write_text("video,start,end,label\n" + "".join(rows))
+    return path
+
+
+def prepare(project: Project, sources: Path, *, say=lambda line: None) -> None:
+    """Bring both recordings into the project, up to labels."""
+    for video in HIGHLIGHTS:
+        stages.download(project, str(sources / f"{video}.mp4"), progress=False, say=say)
+        stages.label(project, sources / f"{video}.csv", say=say)
+    stages.frames(project, size=32, progress=False, say=say)
+
+
+def finish(project: Project, *, say=lambda line: None) -> None:
+    """Learn from one recording, and cut the other one's reel."""
+    stages.train(project, videos=["learn"], epochs=4, progress=False, say=say)
+    stages.infer(project, progress=False, say=say)
+    stages.timeline(project, window_seconds=2, say=say)
+    stages.reel(project, progress=False, say=say)
+    stages.score(project, say=say)
+    stages.explain(project, say=say)
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    for seed, (video, spans) in enumerate(HIGHLIGHTS.items()):
+        make_recording(folder / f"{video}.mp4", spans, seed=seed)
+        write_label_file(folder / f"{video}.csv", video)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, sources) -> tuple[Project, list[str]]:
+    """A project on which every stage has been run, and the lines that they said. Tests must not change it."""
+    project, said = Project(tmp_path_factory.mktemp("finished")), []
+    prepare(project, sources, say=said.append)
+    finish(project, say=said.append)
+    return project, said

@@ -1,0 +1,192 @@
+"""The stages from a recording to a reel, on a recording whose highlights are red: every answer is known."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import HIGHLIGHTS, SECONDS, finish, prepare
+
+from hlkit import stages
+from hlkit.frames import stream_pictures
+from hlkit.labels import read_labels
+from hlkit.project import HlkitError, Project
+from hlkit.reel import plan_cuts
+from hlkit.video import probe
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Project:
+    return Project(Path(shutil.copytree(finished[0].root, tmp_path / "project")))
+
+
+def tree(project):
+    return {path: path.stat().st_mtime_ns for path in sorted(project.root.rglob("*")) if path.is_file()}
+
+
+def test_every_stage_leaves_what_it_promises(finished):
+    project, _ = finished
+    for path in (
+        "videos/learn.mp4 videos/learn.json frames/judge/index.parquet frames/judge/00000.tar labels/judge.csv "
+        "models/first/model.ckpt models/first/card.md models/first/metrics.csv scores/first/judge.parquet "
+        "scores/first/judge.csv scores/first/judge-lime.png scores/first/judge-mistakes.png "
+        "reels/judge.mp4 reels/judge.csv reels/judge.png project.toml"
+    ).split():
+        assert (project.root / path).stat().st_size > 0, path
+    assert not list(project.root.rglob(".part-*"))
+
+
+def test_what_was_not_learned_from_is_scored_and_judged(finished):
+    project, said = finished
+    assert [file.stem for file in (project.root / "scores" / "first").glob("*.parquet")] == ["judge"]
+    table = stages.score(project, say=lambda line: None)
+    assert table["video"].unique().to_list() == ["judge"]
+    assert table["name"].to_list() == ["hlkit", "loudness", "picture change", "random"]
+    ap = dict(table.select("name", "ap").iter_rows())
+    assert ap["hlkit"] > 0.99
+    assert ap["loudness"] > 0.95
+    assert ap["random"] == pytest.approx(sum(end - start for start, end in HIGHLIGHTS["judge"]) / SECONDS)
+    assert "Highlights found: 2 of 2" in said[-2]
+
+
+def test_the_reel_shows_the_picked_stretches_and_nothing_else(finished):
+    project, _ = finished
+    picked = read_labels(project.reel("judge", ".csv"))
+    seconds = (picked["end"] - picked["start"]).sum()
+    info = probe(project.reel("judge"))
+    assert info.duration == pytest.approx(seconds, abs=0.1 * len(picked))
+    assert info.has_audio
+    pictures = np.concatenate(list(stream_pictures(project.reel("judge"), fps=10, size=16)))
+    red = pictures[..., 0].mean(axis=(1, 2)) > pictures[..., 2].mean(axis=(1, 2))
+    cuts = plan_cuts(picked, probe(project.video("judge")))
+    times = np.concatenate([np.arange(round(cut.start * 10), round(cut.end * 10)) / 10 for cut in cuts])
+    truth = np.any([(times >= start) & (times < end) for start, end in HIGHLIGHTS["judge"]], axis=0)
+    assert len(red) == len(truth)
+    assert (red == truth).all()
+
+
+def test_a_second_run_does_nothing_and_says_so(copied, sources):
+    before, said = tree(copied), []
+    prepare(copied, sources, say=said.append)
+    finish(copied, say=said.append)
+    lines = [line for line in said if not line.startswith("Scorecard")]
+    assert all(line.endswith("already done.") for line in lines), lines
+    settings = copied.root / "project.toml"
+    assert {path for path, changed in tree(copied).items() if before.get(path) != changed} <= {settings}
+
+
+def test_redo_does_it_again(copied):
+    said = []
+    before = copied.index("judge").stat().st_mtime_ns
+    stages.frames(copied, videos=["judge"], size=32, redo=True, progress=False, say=said.append)
+    assert said == [f"judge: {SECONDS * 3} frames of 32 px, 3 a second."]
+    assert copied.index("judge").stat().st_mtime_ns > before
+
+
+def test_changed_labels_make_training_stale_and_nothing_else(copied, sources):
+    changed = sources.parent / "changed.csv"
+    changed.write_text("video,start,end\nlearn,8,14\n")
+    said = []
+    stages.frames(copied, size=32, progress=False, say=said.append)
+    assert len(said) == 2
+    stages.label(copied, changed, say=said.append)
+    assert said[-1] == "learn: 1 spans, 0:00:06 of 0:01:30."
+    with pytest.raises(HlkitError, match=r"[Ll]abel more"):
+        stages.train(copied, epochs=1, progress=False, say=said.append)
+    assert (copied.model("first") / "model.ckpt").is_file()
+
+
+def test_highlights_may_be_edited_before_the_reel_is_cut(copied):
+    copied.reel("judge", ".csv").write_text("video,start,end,label\njudge,20,22,highlight\n")
+    stages.timeline(copied, window_seconds=2, say=lambda line: None)
+    (reel,) = stages.reel(copied, progress=False, say=lambda line: None)
+    assert probe(reel).duration == pytest.approx(2, abs=0.05)
+
+
+def test_a_stretch_can_be_scored_alone_with_the_same_answer(copied):
+    whole = pl.read_parquet(copied.scores("first", "judge"))
+    stages.infer(copied, start=10, end=20, progress=False, say=lambda line: None)
+    part = pl.read_parquet(copied.scores("first", "judge"))
+    assert part["time"].to_list() == whole.filter(pl.col("time").is_between(10, 20, closed="left"))["time"].to_list()
+    # The stored frames went through JPEG, the recording did not, so the scores differ a little.
+    scores = part.join(whole, on="time")
+    assert ((scores["score"] > 0.5) == (scores["score_right"] > 0.5)).all()
+
+
+def test_wanted_minutes_bound_the_reel(copied):
+    stages.timeline(copied, window_seconds=2, minutes=0.15, say=lambda line: None)
+    picked = read_labels(copied.reel("judge", ".csv"))
+    assert 0 < (picked["end"] - picked["start"]).sum() <= 9
+
+
+def test_push_and_pull_carry_a_project_that_is_done(finished, tmp_path, sources):
+    project, said = finished[0], []
+    stages.push(project, str(tmp_path / "store"), progress=False, say=said.append)
+    other = Project(tmp_path / "other")
+    stages.pull(other, str(tmp_path / "store"), progress=False, say=said.append)
+    stages.pull(other, progress=False, say=said.append)
+    assert said[-1] == "Everything is here: already done."
+    again = []
+    finish(other, say=again.append)
+    assert all(line.endswith("already done.") for line in again if not line.startswith("Scorecard"))
+
+
+EMPTY = "has no videos. Download one first"
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason"),
+    [
+        (lambda project: stages.frames(project), EMPTY),
+        (lambda project: stages.train(project), "no labels. Mark some highlights first"),
+        (lambda project: stages.infer(project), "There is no model 'first' .trained: none.. Train first"),
+        (lambda project: stages.timeline(project), "No video is scored by 'first' yet. Score one first"),
+        (lambda project: stages.reel(project), "No highlights are picked yet. Pick them first"),
+        (lambda project: stages.score(project), "Score one first"),
+        (lambda project: stages.explain(project), "Train first"),
+        (lambda project: stages.push(project), "No store is set. Name one: a folder, r2://"),
+        (lambda project: stages.label(project, "nothing.csv"), "There is no label file nothing.csv"),
+        (lambda project: stages.download(project, "nothing.mp4"), "nothing.mp4"),
+    ],
+)
+def test_a_stage_run_too_early_says_which_comes_first(tmp_path, stage, reason):
+    with pytest.raises(HlkitError, match=reason):
+        stage(Project(tmp_path / "new"))
+    assert not (tmp_path / "new").exists() or not any(path.is_file() for path in (tmp_path / "new").rglob("*"))
+
+
+def test_labels_without_frames_name_the_missing_stage(tmp_path, sources):
+    project = Project(tmp_path)
+    stages.download(project, str(sources / "learn.mp4"), progress=False, say=lambda line: None)
+    stages.label(project, sources / "learn.csv", say=lambda line: None)
+    with pytest.raises(HlkitError, match="'learn' has no frames yet. Make them first"):
+        stages.train(project)
+
+
+def test_frames_of_two_sizes_do_not_train_together(copied):
+    stages.frames(copied, videos=["judge"], size=16, progress=False, say=lambda line: None)
+    with pytest.raises(HlkitError, match=r"The frames differ \(learn: 32 px, 3 a second, judge: 16 px, 3 a second\)"):
+        stages.train(copied, videos=["learn", "judge"])
+
+
+def test_faulty_labels_change_nothing(copied, tmp_path):
+    before = copied.labels("learn").read_text()
+    faulty = tmp_path / "faulty.csv"
+    faulty.write_text("video,start,end\nlearn,80,95\nlearn,14,8\njudge,1:23,1:30\nlearn,1,2\n")
+    with pytest.raises(HlkitError, match="row 4"):
+        stages.label(copied, faulty)
+    faulty.write_text("video,start,end\nlearn,80,95\nlearn,1,2\n")
+    with pytest.raises(HlkitError, match="lies outside the video"):
+        stages.label(copied, faulty)
+    assert copied.labels("learn").read_text() == before
+
+
+def test_a_damaged_shard_stops_training_with_its_name(copied):
+    shard = copied.frames / "learn" / "00000.tar"
+    body = bytearray(shard.read_bytes())
+    body[600:90_000] = bytes(89_400)
+    shard.write_bytes(body)
+    with pytest.raises(HlkitError, match=r"learn[/' ].*00000\.tar|00000\.tar.*learn"):
+        stages.train(copied, videos=["learn"], run="second", epochs=1, progress=False, say=lambda line: None)
+    assert (copied.model("first") / "model.ckpt").is_file()
