@@ -157,31 +157,43 @@ def quiet_lightning() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def make_logger(name: LoggerName, folder: Path) -> Logger | None:
-    """Lightning's logger beside hlkit's own metrics.csv; None for "csv", which needs no other.
+@contextmanager
+def open_logger(name: LoggerName, folder: Path) -> Iterator[Logger | None]:
+    """Yield Lightning's logger beside hlkit's own metrics.csv, None for "csv", and close it at the end.
 
-    MLflow writes to MLFLOW_TRACKING_URI, or else to `folder/mlruns`. W&B sends when WANDB_API_KEY or WANDB_MODE is set,
-    and else keeps the run in `folder/wandb` for `wandb sync`, because without a key it would stop and ask.
+    MLflow writes to MLFLOW_TRACKING_URI, or else to `folder/mlflow.db`. W&B sends when WANDB_API_KEY or WANDB_MODE is
+    set, and else keeps the run in `folder/wandb` for `wandb sync`, because without a key it would stop and ask.
 
     Raises:
         HlkitError: for another name, or when its package is not installed.
     """
-    if name == "csv":
-        return None
-    if name not in ("mlflow", "wandb"):
-        raise HlkitError(f"logger is '{name}'; csv, mlflow and wandb are allowed.")
+    makers = {"csv": lambda folder: None, "mlflow": _mlflow_logger, "wandb": _wandb_logger}
+    if name not in makers:
+        raise HlkitError(f"logger is '{name}'; {', '.join(makers)} are allowed.")
     try:
-        if name == "mlflow":
-            from lightning.pytorch.loggers import MLFlowLogger
-
-            address = os.environ.get("MLFLOW_TRACKING_URI")
-            return MLFlowLogger("hlkit", folder.name, tracking_uri=address, save_dir=str(folder / "mlruns"))
-        from lightning.pytorch.loggers import WandbLogger
-
-        offline = not {"WANDB_API_KEY", "WANDB_MODE"} & set(os.environ)
-        if offline:
-            reason = f"There is no WANDB_API_KEY, so the run stays in {folder / 'wandb'}; `wandb sync` sends it later."
-            warnings.warn(reason, HlkitWarning, stacklevel=3)
-        return WandbLogger(folder.name, save_dir=folder, project="hlkit", offline=offline)
+        logger = makers[name](folder)
     except ModuleNotFoundError as error:
         raise HlkitError(f"The {name} package is not installed; run: pip install {name}") from error
+    try:
+        yield logger
+    finally:
+        # Lightning leaves the run open, and W&B would add the next training to it.
+        if name == "wandb" and logger is not None:
+            logger.experiment.finish()
+
+
+def _mlflow_logger(folder: Path) -> Logger:
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    address = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+    return MLFlowLogger("hlkit", folder.name, tracking_uri=address, artifact_location=str(folder.resolve() / "mlruns"))
+
+
+def _wandb_logger(folder: Path) -> Logger:
+    from lightning.pytorch.loggers import WandbLogger
+
+    is_offline = not {"WANDB_API_KEY", "WANDB_MODE"} & set(os.environ)
+    if is_offline:
+        reason = f"There is no WANDB_API_KEY, so the run stays in {folder / 'wandb'}; `wandb sync` sends it."
+        warnings.warn(reason, HlkitWarning, stacklevel=4)
+    return WandbLogger(folder.name, save_dir=folder, project="hlkit", offline=is_offline)

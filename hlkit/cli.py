@@ -12,12 +12,21 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from hlkit import stages
 from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
+
+if TYPE_CHECKING:
+    from hlkit.callbacks import LoggerName
+    from hlkit.training import Monitor
+
+    Overlay = Literal["none", "score"]
+
+# The shell's number for a program that Ctrl-C has ended.
+STOPPED = 130
 
 DEFAULT_PROJECT = Path("hlkit-project")
 
@@ -156,9 +165,9 @@ def train(
         num_frames_per_clip=num_frames_per_clip,
         weights=weights,
         epochs=epochs,
-        monitor=monitor,
+        monitor=cast("Monitor", monitor),
         seed=seed,
-        logger=logger,
+        logger=cast("LoggerName", logger),
         redo=redo,
     )
 
@@ -210,7 +219,7 @@ def reel(
     verbose: VerboseOption = False,
 ) -> None:
     """Cut the highlights into a reel."""
-    stages.reel(Project(project), videos=videos, overlay=overlay, redo=redo)
+    stages.reel(Project(project), videos=videos, overlay=cast("Overlay", overlay), redo=redo)
 
 
 @_example("explain")
@@ -240,6 +249,10 @@ def main() -> None:
     warnings.simplefilter("always", HlkitWarning)
     try:
         app()
+    except SystemExit as end:
+        if end.code == STOPPED:
+            sys.stderr.write("\nhlkit: stopped. Run the same command again; it goes on where it stopped.\n")
+        raise
     except (HlkitError, OSError) as error:
         if logging.getLogger("hlkit").isEnabledFor(logging.DEBUG):
             traceback.print_exc()
@@ -249,7 +262,7 @@ def main() -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     # What a library wants to tell its caller is no news for a user; a fall-back of hlkit's is.
     if issubclass(category, HlkitWarning):
-        print(f"hlkit: {message}", file=sys.stderr)  # noqa: T201 (the command may speak)
+        sys.stderr.write(f"hlkit: {message}\n")
     else:
         logging.getLogger("hlkit").debug("%s", message)
 

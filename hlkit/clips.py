@@ -45,14 +45,10 @@ def find_runs(frames: pl.DataFrame) -> np.ndarray:
     A new run begins with a new video, a new `part` (where the table has that column), a frame number that is not the
     next one, and a step in time above 1.5 frame steps.
     """
-    if frames.is_empty():
-        return np.zeros(0, dtype=np.int64)
-    keys = frames.select(pl.col("^(video|part)$").rle_id())
-    is_new = np.ones(len(frames), dtype=bool)
-    is_new[1:] = (np.diff(keys.to_numpy().astype(np.int64), axis=0) != 0).any(axis=1)
-    time_steps, frame_steps = np.diff(frames["time"].to_numpy()), np.diff(frames["frame"].to_numpy())
-    inside = ~is_new[1:] & (frame_steps > 0)
-    if inside.any():
-        step = np.median(time_steps[inside] / frame_steps[inside])
-        is_new[1:] |= (frame_steps != 1) | (time_steps > GAP_STEPS * step)
-    return np.cumsum(is_new) - 1
+    frame_steps, time_steps = pl.col("frame").diff(), pl.col("time").diff()
+    step = pl.when(frame_steps > 0).then(time_steps / frame_steps).median()
+    is_new = (frame_steps != 1) | (time_steps > GAP_STEPS * step)
+    if "part" in frames.columns:
+        is_new |= pl.col("part") != pl.col("part").shift()
+    # A video's first frame has no step; it begins a run.
+    return frames.select(is_new.over("video").fill_null(True).cum_sum() - 1).to_series().to_numpy().astype(np.int64)

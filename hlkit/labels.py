@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -62,6 +63,28 @@ def read_labels(path: Path, *, video: str | None = None, durations: Mapping[str,
     spans = pl.DataFrame(rows, schema=SPAN_SCHEMA, orient="row")
     _raise_all(faults + _span_faults(spans, numbers, durations, "row"), path, "row")
     return spans if durations is None else _clip_ends(spans, durations)
+
+
+def parse_spans(text: str, *, video: str, label: str = DEFAULT_LABEL) -> pl.DataFrame:
+    """Read typed stretches, `start-end` with commas or line ends between them, times as in a label file.
+
+    Returns:
+        Columns of `SPAN_SCHEMA`, in the order typed. Example: `0:01:10-0:01:25, 90-95.5` gives two spans.
+
+    Raises:
+        HlkitError: for every part that is not `start-end`, all at once.
+    """
+    rows, faults = [], []
+    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
+    for number, part in enumerate(parts, start=1):
+        start, dash, end = part.partition("-")
+        try:
+            rows.append((video, parse_time(start), parse_time(end), label))
+        except ValueError as error:
+            reason = str(error) if dash else f"'{part}' is no stretch; allowed is start-end, as in 0:01:10-0:01:25"
+            faults.append((number, reason))
+    _raise_all(faults, "The typed times", "part")
+    return pl.DataFrame(rows, schema=SPAN_SCHEMA, orient="row")
 
 
 def write_labels(spans: pl.DataFrame, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import shutil
@@ -112,19 +113,37 @@ def load_secrets(names: Sequence[str]) -> list[str]:
     return [name for name in names if not os.environ.get(name)]
 
 
-def show(*results: Path | Figure | pl.DataFrame) -> None:
-    """Show pictures, videos, charts and tables on the page; a video too large for it is named instead."""
-    from IPython.display import Image, Video, display
+def offer(file: Path, *, download: bool) -> None:
+    """Send a file to the reader's computer in Colab; elsewhere say where it lies."""
+    if download and in_colab() and find_spec("google.colab"):
+        from google.colab import files  # pyright: ignore[reportMissingImports]
+
+        files.download(str(file))
+    else:
+        print(f"{file} ({file.stat().st_size / 1e6:,.1f} MB)")
+
+
+def show(*results: Path | Figure | pl.DataFrame | str) -> None:
+    """Show pictures, videos, charts, tables and Markdown on the page; a video too large for it is named instead."""
+    from IPython.display import Image, Markdown, Video, display
 
     for result in results:
-        if not isinstance(result, Path):
-            display(result)
+        if isinstance(result, str):
+            display(Markdown(result))
+        elif not isinstance(result, Path):
+            display(Image(_png(result)) if hasattr(result, "savefig") else result)
         elif result.suffix == ".png":
             display(Image(str(result)))
         elif result.stat().st_size <= MAX_EMBEDDED_BYTES:
             display(Video(str(result), embed=True, width=640))
         else:
             print(f"{result} ({result.stat().st_size / 1e6:,.0f} MB): open it from the file browser at the left.")
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
 
 
 def end_runtime() -> None:

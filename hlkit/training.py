@@ -26,7 +26,7 @@ from hlkit.callbacks import (
     ProgressLine,
     WholeCheckpoints,
     best_epoch,
-    make_logger,
+    open_logger,
     quiet_lightning,
     write_metrics,
 )
@@ -117,8 +117,9 @@ def fit(
         reading = {"size": config.size, "cache": cache, "num_workers": num_workers}
         data = FrameDataModule(frames, root, seed=seed, **sampling, **reading)
         callbacks = [ProgressLine(progress=progress), KeepBest(folder, monitor)]
-        with quiet_lightning(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            trainer = _trainer(folder, device, epochs, callbacks, make_logger(logger, folder))
+        cuda = [device] if device.type == "cuda" else []
+        with quiet_lightning(), torch.random.fork_rng(devices=cuda), open_logger(logger, folder) as its_logger:
+            trainer = _trainer(folder, device, epochs, callbacks, its_logger)
             trainer.fit(module, datamodule=data, ckpt_path=folder / "last.ckpt" if history else None)
         history = module.history
     _finish(folder, config, frames, run, history)

@@ -269,6 +269,9 @@ def test_batches_are_augmented_in_training_only(tmp_path):
     assert not torch.equal(first[0], first[1])
     resumed.on_after_batch_transfer(batch, 0)
     assert torch.equal(resumed.on_after_batch_transfer(batch, 0)[0], first[0])
+    resumed.trainer = SimpleNamespace(training=True, current_epoch=3)
+    resumed.on_after_batch_transfer(batch, 0)
+    assert not torch.equal(resumed.on_after_batch_transfer(batch, 0)[0], first[0])
 
 
 def test_purged_frames_are_in_neither_part_and_missing_parts_are_named(tmp_path):

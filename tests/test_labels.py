@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from hlkit.labels import SPAN_SCHEMA, check_spans, covered, label_frames, merge_spans, read_labels, write_labels
+from hlkit.labels import (
+    SPAN_SCHEMA,
+    check_spans,
+    covered,
+    label_frames,
+    merge_spans,
+    parse_spans,
+    read_labels,
+    write_labels,
+)
 from hlkit.project import HlkitError
 
 # A shared machine stalls now and then; that is no fault of the code.
@@ -196,3 +205,17 @@ def test_later_class_wins_where_spans_overlap_and_order_of_frames_stays():
 def test_a_label_that_is_no_class_is_refused():
     with pytest.raises(HlkitError, match="'win' is none of this model's classes: 'background', 'highlight'"):
         label_frames(frames([0]), spans(("a", 0, 6, "win")))
+
+
+def test_typed_stretches_are_read():
+    assert parse_spans(" 0:01:10-0:01:25, 90 - 95.5;\n", video="a").rows() == [
+        ("a", 70.0, 85.0, "highlight"),
+        ("a", 90.0, 95.5, "highlight"),
+    ]
+    assert parse_spans("", video="a").is_empty()
+
+
+def test_every_faulty_typed_stretch_is_named():
+    faults = r"2 faults: \(1\) part 2, '1:10' is not a time.*\(2\) part 3, 'x' is no stretch"
+    with pytest.raises(HlkitError, match=faults):
+        parse_spans("1-2, 1:10-1:25, x", video="a")

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hlkit import reel
@@ -85,7 +85,6 @@ def test_highlights_of_two_videos_are_refused():
         plan_cuts(spans((1, 2), (3, 4), video=["a", "b"]), info())
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-10, 120), st.floats(0.001, 40)), max_size=12),
     st.sampled_from(["30", "30000/1001", "60000/1001", "24000/1001", "35", "28.37"]),
@@ -439,7 +438,6 @@ for name in ("_run", "_place", "_join", "_picture_count"):
     setattr(reel, name, loud(getattr(reel, name)))
 cuts = [reel.Cut(start, start + 0.5) for start in (0, 1, 2, 3)]
 reel.write_reel(Path(sys.argv[1]), cuts, Path(sys.argv[2]), progress=False)
-os.write(1, b"end\\n")
 """
 # Before and after `_run`, `_picture_count` and `_place` for each of four cuts, then `_join` and `_picture_count`.
 WORDS = 4 * 6 + 4
@@ -454,14 +452,13 @@ def test_a_killed_reel_leaves_nothing_and_is_taken_up(source, kills, tmp_path, m
     for words in [*(dice.randrange(1, WORDS) for _ in range(kills - 1)), WORDS // 2 + 1]:
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(source), str(target)], stdout=subprocess.PIPE)
         assert child.stdout is not None
-        said = [child.stdout.readline() for _ in range(words)]
+        for _ in range(words):
+            child.stdout.readline()
         child.kill()
-        said += child.stdout.readlines()
         child.stdout.close()
         child.wait()
         if target.exists():
-            # The reel was finished before the signal came; the words end with the check of the whole.
-            assert said.count(b".\n") >= said.index(b"end\n") if b"end\n" in said else said[-1] == b".\n"
+            # The signal came when the reel was already finished; half of one must not stand there.
             assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
             target.unlink()
     made = []

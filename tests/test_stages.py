@@ -190,3 +190,31 @@ def test_a_damaged_shard_stops_training_with_its_name(copied):
     with pytest.raises(HlkitError, match=r"learn[/' ].*00000\.tar|00000\.tar.*learn"):
         stages.train(copied, videos=["learn"], run="second", epochs=1, progress=False, say=lambda line: None)
     assert (copied.model("first") / "model.ckpt").is_file()
+
+
+def test_typed_times_are_added_to_the_labels(copied):
+    said = []
+    stages.label_text(copied, "0:01:20-0:01:25", video="judge", say=said.append)
+    stages.label_text(copied, "0:01:20-0:01:25", video="judge", say=said.append)
+    assert said == ["judge: 3 spans, 0:00:20 of 0:01:30.", "judge: label already done."]
+    before = copied.labels("judge").read_text()
+    with pytest.raises(HlkitError, match="lies outside the video"):
+        stages.label_text(copied, "0:02:00-0:02:05", video="judge")
+    assert copied.labels("judge").read_text() == before
+
+
+def test_the_overview_counts_what_is_there(finished):
+    assert stages.overview(finished[0]).rows() == [
+        ("judge", "0:01:30", SECONDS * 3, 2, "0:00:15"),
+        ("learn", "0:01:30", SECONDS * 3, 3, "0:00:22"),
+    ]
+
+
+def test_every_look_draws_its_pictures(finished):
+    project = finished[0]
+    sheet = stages.contact_sheet(project, "judge", pictures=4)
+    assert [axis.get_title() for axis in sheet.axes] == ["0:00:00", "0:00:30", "0:01:00", "0:01:30"]
+    titles = [axis.get_title() for axis in stages.label_sheet(project, "judge").axes]
+    assert titles == ["0:00:19", "0:00:53"]
+    assert len(stages.score_chart(project, "judge").axes) >= 1
+    assert len(stages.training_chart(project).axes) == 2

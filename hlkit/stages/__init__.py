@@ -6,8 +6,9 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 """
 
 from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
-from hlkit.stages.intake import download, frames, label, pull, push
+from hlkit.stages.intake import download, frames, label, label_text, pull, push
 from hlkit.stages.learning import infer, train
+from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.report import explain, score
 from hlkit.stages.results import reel, timeline
 
@@ -16,15 +17,21 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_WINDOW_SECONDS",
     "Say",
+    "contact_sheet",
     "download",
     "explain",
     "frames",
     "infer",
     "label",
+    "label_sheet",
+    "label_text",
+    "overview",
     "pull",
     "push",
     "reel",
     "score",
+    "score_chart",
     "timeline",
     "train",
+    "training_chart",
 ]

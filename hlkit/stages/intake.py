@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from hlkit.frames import extract_frames
-from hlkit.labels import check_spans, read_labels, write_labels
+from hlkit.labels import check_spans, merge_spans, parse_spans, read_labels, write_labels
 from hlkit.project import Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, store_of
@@ -90,18 +90,33 @@ def label(
     Raises:
         HlkitError: lists every fault of the file at once; no label changes then.
     """
-    spans = read_labels(Path(source), video=video)
-    durations = {each: tables.length(project, each) for each in spans["video"].unique(maintain_order=True)}
-    spans = check_spans(spans, durations, source=str(source))
-    for each in durations:
-        mine = spans.filter(pl.col("video") == each)
+    return _keep_labels(project, read_labels(Path(source), video=video), str(source), redo, say)
+
+
+def label_text(project: Project, text: str, *, video: str, say: Say = print) -> pl.DataFrame:
+    """Add typed highlights to a video's labels, such as `0:01:10-0:01:25, 0:07:00-0:07:31.5`.
+
+    Raises:
+        HlkitError: for a stretch that can't be read or lies outside the video; no label changes then.
+    """
+    spans = parse_spans(text, video=video)
+    known = tables.labels_of(project, video)
+    merged = merge_spans(spans if known is None else pl.concat([known, spans]))
+    return _keep_labels(project, merged, "The typed times", redo=False, say=say)
+
+
+def _keep_labels(project: Project, spans: pl.DataFrame, source: str, redo: bool, say: Say) -> pl.DataFrame:
+    durations = {video: tables.length(project, video) for video in spans["video"].unique(maintain_order=True)}
+    spans = check_spans(spans, durations, source=source)
+    for video in durations:
+        mine = spans.filter(pl.col("video") == video)
         made_from = {"spans": mine.write_csv()}
-        if already_done(project, "label", each, made_from, redo, say):
+        if already_done(project, "label", video, made_from, redo, say):
             continue
-        write_labels(mine, project.labels(each))
-        project.mark_done("label", each, made_from, [project.labels(each)])
+        write_labels(mine, project.labels(video))
+        project.mark_done("label", video, made_from, [project.labels(video)])
         seconds = float((mine["end"] - mine["start"]).sum())
-        say(f"{each}: {len(mine)} spans, {format_time(seconds)} of {format_time(durations[each])}.")
+        say(f"{video}: {len(mine)} spans, {format_time(seconds)} of {format_time(durations[video])}.")
     return spans
 
 

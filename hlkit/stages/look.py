@@ -1,0 +1,93 @@
+"""Looks at what a project holds, for a person: its videos, their pictures, their labels, their scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from hlkit.frames import FrameReader, read_index
+from hlkit.project import HlkitError, Project, format_time
+from hlkit.stages import tables
+from hlkit.stages.common import current_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 6
+
+
+def overview(project: Project) -> pl.DataFrame:
+    """One row a video: `video`, `length` (h:mm:ss), `frames` (stored), `labels` (spans) and `marked` (h:mm:ss)."""
+    rows = []
+    for video in tables.chosen_videos(project, None):
+        spans = tables.labels_of(project, video)
+        stored = len(read_index(project.frames / video)) if project.index(video).is_file() else 0
+        marked = 0.0 if spans is None else float((spans["end"] - spans["start"]).sum())
+        length = format_time(tables.length(project, video))
+        rows.append((video, length, stored, 0 if spans is None else len(spans), format_time(marked)))
+    return pl.DataFrame(rows, schema=["video", "length", "frames", "labels", "marked"], orient="row")
+
+
+def contact_sheet(project: Project, video: str, *, pictures: int = 18) -> Figure:
+    """Pictures of a video at even distances, with their times."""
+    frames = _frames(project, video)
+    rows = np.unique(np.linspace(0, len(frames) - 1, min(pictures, len(frames))).round().astype(int))
+    return _sheet(project, frames[rows.tolist()], f"{video}: {len(frames):,} frames")
+
+
+def label_sheet(project: Project, video: str) -> Figure:
+    """The picture in the middle of each labelled span, with its time.
+
+    Raises:
+        HlkitError: when the video has no labels or no frames.
+    """
+    spans = tables.labels_of(project, video)
+    if spans is None or spans.is_empty():
+        raise HlkitError(
+            f"'{video}' has no labels yet. Mark some highlights first (notebook 04, or `hlkit label FILE`)."
+        )
+    frames = _frames(project, video)
+    middles = ((spans["start"] + spans["end"]) / 2).to_numpy()
+    rows = np.searchsorted(frames["time"].to_numpy(), middles, side="right") - 1
+    return _sheet(project, frames[rows.clip(min=0).tolist()], f"{video}: {len(spans)} labelled spans")
+
+
+def score_chart(project: Project, video: str, *, run: str | None = None) -> Figure:
+    """A video's scores over time."""
+    from hlkit.charts import timeline_chart
+
+    return timeline_chart(tables.read_scores(project, video, run=current_run(project, run)), title=video)
+
+
+def training_chart(project: Project, *, run: str | None = None) -> Figure:
+    """A run's loss and average precision by epoch."""
+    from hlkit.charts import training_chart as chart
+
+    run = current_run(project, run)
+    return chart(tables.checkpoint(project, run).with_name("metrics.csv"), title=run)
+
+
+def _frames(project: Project, video: str) -> pl.DataFrame:
+    tables.same_frame_settings(project, [video])
+    return read_index(project.frames / video)
+
+
+def _sheet(project: Project, frames: pl.DataFrame, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    from hlkit.explain import plain_text, read_picture
+
+    columns = min(COLUMNS, len(frames))
+    lines = -(-len(frames) // columns)
+    figure = Figure(figsize=(1.8 * columns, 0.4 + 2.05 * lines), layout="constrained")
+    figure.suptitle(plain_text(title), fontweight="bold")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    reader = FrameReader(project.frames)
+    for axis, row in zip(axes, frames.iter_rows(named=True), strict=False):
+        axis.imshow(read_picture(reader, row))
+        axis.set_title(format_time(row["time"]), fontsize="small")
+    return figure
