@@ -20,7 +20,7 @@ import polars as pl
 from hlkit import stages
 from hlkit.project import Project
 
-MODELS = {"frames": None, "clips of 8": 8}
+MODELS = {"frames": None, "clips": 8}
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path, help="recording to learn from, without suffix")
     parser.add_argument("test", type=Path, help="recording to measure on, without suffix")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="single frames, clips of 8")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--window-seconds", type=float, default=5.0, help="of the smoothed scores")
     parser.add_argument("--project", type=Path, help="keep the work here (a temporary folder unless set)")
@@ -38,8 +39,8 @@ def main() -> None:
         print(
             f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         )
-        for name, num_frames in MODELS.items():
-            measure(project, name, num_frames, arguments)
+        for name in arguments.models:
+            measure(project, name, MODELS[name], arguments)
 
 
 def prepare(project: Project, train: Path, test: Path, window_seconds: float) -> None:
@@ -55,14 +56,14 @@ def measure(project: Project, name: str, num_frames: int | None, arguments: argp
     """Train and score with every seed; print the median table."""
     tables, seconds = [], []
     for seed in range(arguments.seeds):
-        run = f"{name.replace(' ', '-')}-{seed}"
+        run = f"{name}-{seed}"
         start = time.perf_counter()
         stages.train(project, run=run, num_frames_per_clip=num_frames, seed=seed)
         seconds.append(time.perf_counter() - start)
         stages.infer(project, run=run, videos=[arguments.test.name])
         stages.timeline(project, run=run, videos=[arguments.test.name])
         tables.append(stages.score(project, run=run, videos=[arguments.test.name]))
-    table = pl.concat(tables).group_by("signal", maintain_order=True).median()
+    table = pl.concat(tables).drop("video").group_by("name", maintain_order=True).median()
     print(f"\n{name}: trained in {sorted(seconds)[len(seconds) // 2]:.0f} s, median of {arguments.seeds} seeds")
     print(table)
 
