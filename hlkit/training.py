@@ -76,8 +76,9 @@ def fit(
         root: the folder of frame stores.
         folder: where the run's files go; see the module.
         config: the network to train.
-        epochs: passes over the training part.
-        batch_size: pictures in a batch; clips fill a batch with as many pictures.
+        epochs: passes over the training part. A pass draws as many pictures as the part has, whether one by one or in
+            clips, so it takes a clip model as long as a frame model.
+        batch_size: pictures in a batch; clips fill a batch with as many pictures, but are two at least.
         learning_rate: the highest rate of the schedule.
         positive_share: share of non-background frames in what a pass draws; None draws each frame once.
         class_weights: one weight a class in the loss; None weighs all alike.
@@ -113,7 +114,8 @@ def fit(
     if len(history) < epochs:
         module = HighlightModule(config, weights=None if history else weights, **settings)
         module.run = run
-        sampling["num_frames_per_clip"] = config.num_frames_per_clip if config.kind == "clip" else None
+        if config.kind == "clip":
+            sampling |= _clip_sampling(frames, config.num_frames_per_clip, batch_size)
         reading = {"size": config.size, "cache": cache, "num_workers": num_workers}
         data = FrameDataModule(frames, root, seed=seed, **sampling, **reading)
         callbacks = [ProgressLine(progress=progress), KeepBest(folder, monitor)]
@@ -178,6 +180,14 @@ def _check_arguments(monitor: str, epochs: int, batch_size: int) -> None:
         raise HlkitError(f"monitor is '{monitor}'; {', '.join(get_args(Monitor))} are allowed.")
     if epochs < 1 or batch_size < 2:
         raise HlkitError(f"epochs is {epochs} and batch_size is {batch_size}; give at least 1 and 2.")
+
+
+def _clip_sampling(frames: pl.DataFrame, num_frames_per_clip: int, batch_size: int) -> dict[str, int]:
+    """How many clips make a batch and an epoch: those that hold as many pictures as of a frame model's."""
+    batch = max(2, batch_size // num_frames_per_clip)
+    pictures = frames.filter(pl.col("part") == "train").height
+    draws = max(batch, pictures // num_frames_per_clip)
+    return {"num_frames_per_clip": num_frames_per_clip, "batch_size": batch, "samples_per_epoch": draws}
 
 
 def _digest(frames: pl.DataFrame) -> str:

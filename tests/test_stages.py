@@ -160,7 +160,7 @@ def test_labels_without_frames_name_the_missing_stage(tmp_path, sources):
     project = Project(tmp_path)
     stages.download(project, str(sources / "learn.mp4"), progress=False, say=lambda line: None)
     stages.label(project, sources / "learn.csv", say=lambda line: None)
-    with pytest.raises(HlkitError, match="'learn' has no frames yet. Make them first"):
+    with pytest.raises(HlkitError, match="'learn' has no frames yet"):
         stages.train(project)
 
 

@@ -195,6 +195,9 @@ def test_evaluation_sees_the_stored_pictures_in_order_and_training_never_the_sam
             labels = torch.cat([labels for number, _, labels in seen["validation_step"] if number == epoch])
             assert labels.tolist() == validation["label"].to_list()
         batches = [images for _, images, _ in seen["training_step"]]
+        # 28 training pictures: three batches of 8 an epoch, or four of two clips with 3 pictures each.
+        shapes = [(8, 3, 32, 32)] * 6 if kind == "frame" else [(2, 3, 3, 32, 32)] * 8
+        assert [tuple(images.shape) for images in batches] == shapes
         assert all(images.dtype == torch.float32 for images in batches)
         assert len({images.sum().item() for images in batches}) == len(batches) >= 6
 

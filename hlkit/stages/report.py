@@ -71,9 +71,9 @@ def _signals(project: Project, video: str, frames: pl.DataFrame) -> dict[str, pl
 
     signals = {"hlkit": frames["score"]}
     if video in project.video_ids():
-        signals["loudness"] = loudness(project.video(video), frames["time"])["loudness"]
+        signals["loudness"] = loudness(project.video(video), frames["time"], progress=False)["loudness"]
     if project.index(video).is_file():
-        change = picture_change(read_index(project.frames / video), project.frames)
+        change = picture_change(read_index(project.frames / video), project.frames, progress=False)
         signals["picture change"] = frames.join(change, on=["video", "time"], how="left")["picture_change"]
     return signals
 
