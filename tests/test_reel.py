@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import SOUND_RATE, make_numbered, number_at, read_number
 
 from hlkit import reel
 from hlkit.labels import read_labels
@@ -21,7 +22,6 @@ from hlkit.overlay import ScoreTexts, draw_texts, score_texts
 from hlkit.project import HlkitError
 from hlkit.reel import Cut, plan_cuts, reel_rate, write_cut_list, write_reel
 from hlkit.video import VideoInfo, probe
-from tests.recordings import SOUND_RATE, make_numbered, number_at, read_number
 
 
 def info(fps: str = "30", duration: float = 100.0) -> VideoInfo:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from recordings import SOUND_RATE, make_numbered
 
 from hlkit import signals
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.signals import loudness, picture_change
-from tests.recordings import SOUND_RATE, make_numbered
 
 
 def tone(level: float, seconds: float) -> np.ndarray:
