@@ -12,18 +12,18 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from hlkit import stages
 from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
 
-if TYPE_CHECKING:
-    from hlkit.callbacks import LoggerName
-    from hlkit.training import Monitor
-
-    Overlay = Literal["none", "score"]
+# The choices of `hlkit.training.fit` and `hlkit.reel.write_reel`, again: their modules are slow to import, and the type
+# checker holds these lists against theirs.
+Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
+LoggerName = Literal["csv", "mlflow", "wandb"]
+Overlay = Literal["none", "score"]
 
 # The shell's number for a program that Ctrl-C has ended.
 STOPPED = 130
@@ -149,9 +149,9 @@ def train(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="DEFAULT for pretrained weights, or a file.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = stages.DEFAULT_EPOCHS,
-    monitor: Annotated[str, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
+    monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
     seed: Annotated[int, typer.Option(help="Of split, sampling, augmentation and initial weights.")] = 0,
-    logger: Annotated[str, typer.Option(help="csv, or mlflow or wandb beside it.")] = "csv",
+    logger: Annotated[LoggerName, typer.Option(help="csv, or mlflow or wandb beside it.")] = "csv",
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
@@ -165,9 +165,9 @@ def train(
         num_frames_per_clip=num_frames_per_clip,
         weights=weights,
         epochs=epochs,
-        monitor=cast("Monitor", monitor),
+        monitor=monitor,
         seed=seed,
-        logger=cast("LoggerName", logger),
+        logger=logger,
         redo=redo,
     )
 
@@ -213,13 +213,13 @@ def timeline(
 @_example("reel --overlay score")
 def reel(
     videos: VideosOption = None,
-    overlay: Annotated[str, typer.Option(help="none, or score to draw the score on the picture.")] = "none",
+    overlay: Annotated[Overlay, typer.Option(help="none, or score to draw the score on the picture.")] = "none",
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Cut the highlights into a reel."""
-    stages.reel(Project(project), videos=videos, overlay=cast("Overlay", overlay), redo=redo)
+    stages.reel(Project(project), videos=videos, overlay=overlay, redo=redo)
 
 
 @_example("explain")

@@ -25,7 +25,7 @@ from hlkit.project import HlkitError, atomic_path, fingerprint, format_time, wri
 from hlkit.sampling import HOLD_SECONDS, Accelerator, Decoder, choose_accelerator, sampled
 from hlkit.shards import FrameReader as FrameReader
 from hlkit.shards import consecutive, find_members, plan_shards, shard_name, write_shard
-from hlkit.video import frame_count, frame_rate, open_ffmpeg, probe
+from hlkit.video import FFmpegError, frame_count, frame_rate, open_ffmpeg, probe
 
 FRAME_SCHEMA: dict[str, Any] = {
     "video": pl.String,
@@ -194,10 +194,16 @@ def _all_of(
 ) -> Generator[Picture, None, None]:
     """Pass `count` pictures on, or say where the recording broke off."""
     got = 0
-    with closing(pictures):
-        for picture in pictures:
-            got += 1
-            yield picture
+    try:
+        with closing(pictures):
+            for picture in pictures:
+                got += 1
+                yield picture
+    except FFmpegError as error:
+        where = f"about {format_time(float(start + got / fps), decimals=1)} of {format_time(length, decimals=1)}"
+        raise FFmpegError(
+            f"{video} can't be decoded after {where}. It is cut off or damaged: copy or download it again. {error}"
+        ) from error
     if got < count:
         ends = format_time(max(0.0, float(start + got / fps) - HOLD_SECONDS), decimals=1)
         raise HlkitError(

@@ -74,6 +74,8 @@ def write_reel(
         raise HlkitError(f"The reel can't be {target.name}. Give a new name that ends with .mp4.")
     if not 0 <= crf <= 51:
         raise HlkitError(f"The quality (crf) is {crf}. Give 0 (lossless) to 51 (worst); 20 is usual.")
+    if overlay not in ("none", "score"):
+        raise HlkitError(f"The overlay is '{overlay}'; none and score are allowed.")
     if overlay == "score" and scores is None:
         raise HlkitError("The score overlay needs the score table. Run `hlkit infer` first, or choose overlay 'none'.")
     info = probe(video)

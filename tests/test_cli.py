@@ -61,7 +61,16 @@ def test_verbose_adds_the_traceback(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [["frames", "--size", "5"], ["frames", "--nothing"], ["nothing"], ["infer", "--start", "1:23"], ["label"], []],
+    [
+        ["frames", "--size", "5"],
+        ["frames", "--nothing"],
+        ["nothing"],
+        ["infer", "--start", "1:23"],
+        ["train", "--logger", "x"],
+        ["reel", "--overlay", "x"],
+        ["label"],
+        [],
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2(words, tmp_path):

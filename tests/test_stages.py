@@ -13,7 +13,7 @@ from hlkit.frames import stream_pictures
 from hlkit.labels import read_labels
 from hlkit.project import HlkitError, Project
 from hlkit.reel import plan_cuts
-from hlkit.video import probe
+from hlkit.video import probe, run_ffmpeg
 
 
 @pytest.fixture
@@ -218,3 +218,34 @@ def test_every_look_draws_its_pictures(finished):
     assert titles == ["0:00:19", "0:00:53"]
     assert len(stages.score_chart(project, "judge").axes) >= 1
     assert len(stages.training_chart(project).axes) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"threshold": 2}, "The threshold is 2"),
+        ({"threshold": 0}, "The threshold is 0"),
+        ({"threshold": 0.5, "minutes": 1}, "not both"),
+        ({"minutes": 0}, "A reel of 0 s is not possible"),
+        ({"window_seconds": 0}, "window_seconds=0.0 is not allowed"),
+    ],
+)
+def test_a_timeline_out_of_range_is_refused_and_changes_nothing(copied, options, reason):
+    before = tree(copied)
+    with pytest.raises(HlkitError, match=reason):
+        stages.timeline(copied, say=lambda line: None, **options)
+    assert tree(copied) == before
+
+
+def test_a_recording_that_was_cut_off_says_where_and_leaves_no_frames(tmp_path, sources):
+    whole = (sources / "learn.mp4").read_bytes()
+    movable = tmp_path / "movable.mp4"
+    run_ffmpeg(
+        ["-i", str(sources / "learn.mp4"), "-c", "copy", "-movflags", "+faststart", str(movable)], progress=False
+    )
+    (tmp_path / "cut.mp4").write_bytes(movable.read_bytes()[: len(whole) // 3])
+    project = Project(tmp_path / "project")
+    stages.download(project, str(tmp_path / "cut.mp4"), progress=False, say=lambda line: None)
+    with pytest.raises(HlkitError, match=r"0:01:30\.0.* cut off"):
+        stages.frames(project, size=32, progress=False)
+    assert not project.index("cut").exists()

@@ -29,7 +29,9 @@ def current_run(project: Project, run: str | None) -> str:
 
 def window_of(project: Project, window_seconds: float | None) -> float:
     """The window of the intensity in seconds: as given, or the project's setting, or 30."""
-    return float(window_seconds or project.settings().get("window_seconds", DEFAULT_WINDOW_SECONDS))
+    if window_seconds is not None:
+        return float(window_seconds)
+    return float(project.settings().get("window_seconds", DEFAULT_WINDOW_SECONDS))
 
 
 def store_of(project: Project, store: str | None) -> str:

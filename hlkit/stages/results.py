@@ -45,6 +45,8 @@ def timeline(
     """
     if threshold is not None and minutes is not None:
         raise HlkitError("Give a threshold or a number of minutes, not both.")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise HlkitError(f"The threshold is {threshold:g}. Intensity is above 0 and at most 1, such as 0.4.")
     run = current_run(project, run)
     window = window_of(project, window_seconds)
     pictures = []
