@@ -305,7 +305,7 @@ def load_file(path: Path) -> dict[str, Any]:
         HlkitError: when it is missing, damaged, or not a dict of plain values and tensors.
     """
     if not path.is_file():
-        raise HlkitError(f"There is no file {path}; train first (notebook 04, or `hlkit train`).")
+        raise HlkitError(f"There is no file {path}; train first (notebook 05, or `hlkit train`).")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -313,7 +313,7 @@ def load_file(path: Path) -> dict[str, Any]:
                     raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0][:160]
+        reason = str(error).partition("\n")[0].partition(". ")[0][:160]
         raise HlkitError(f"{path} is damaged or not a checkpoint ({reason}). Train again, or pull it again.") from error
     if not isinstance(content, dict):
         raise HlkitError(f"{path} holds a {type(content).__name__}, not a checkpoint of hlkit or a state dict.")

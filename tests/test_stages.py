@@ -249,3 +249,16 @@ def test_a_recording_that_was_cut_off_says_where_and_leaves_no_frames(tmp_path, 
     with pytest.raises(HlkitError, match=r"0:01:30\.0.* cut off"):
         stages.frames(project, size=32, progress=False)
     assert not project.index("cut").exists()
+
+
+def test_stored_frames_are_scored_where_the_recording_is_gone(copied):
+    copied.video("judge").unlink()
+    said = []
+    assert stages.infer(copied, redo=True, progress=False, say=said.append) == ["judge"]
+    assert said == [f"judge: {SECONDS * 3} frames scored by first."]
+
+
+def test_labels_of_a_video_that_is_not_here_name_those_that_are(copied, tmp_path):
+    (tmp_path / "other.csv").write_text("video,start,end\nother,1,2\n")
+    with pytest.raises(HlkitError, match=r"no video 'other'\. It has: judge, learn"):
+        stages.label(copied, tmp_path / "other.csv")

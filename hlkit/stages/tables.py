@@ -35,7 +35,7 @@ def chosen_videos(project: Project, videos: Sequence[str] | None) -> list[str]:
 
 def length(project: Project, video: str) -> float:
     """Seconds of a video: of its recording, or of its frames where the recording is not here."""
-    if video in project.video_ids():
+    if video in project.video_ids() or not project.index(video).is_file():
         return probe(project.video(video)).duration
     made = _extraction(project, video)
     return made["frames"] / float(Fraction(made["fps"]))
@@ -109,9 +109,11 @@ def train_videos(project: Project, videos: Sequence[str] | None = None) -> list[
 
 
 def new_videos(project: Project) -> list[str]:
-    """The videos that the model did not learn from; all of them when it learned from all."""
+    """The videos, or stored frames of one, that the model did not learn from; all of them when it learned from all."""
+    stored = {index.parent.name for index in project.frames.glob("*/index.parquet")}
+    known = sorted(stored | set(project.video_ids())) or chosen_videos(project, None)
     learned = project.settings().get("train_videos", ())
-    return [video for video in chosen_videos(project, None) if video not in learned] or chosen_videos(project, None)
+    return [video for video in known if video not in learned] or known
 
 
 def labelled_frames(project: Project, videos: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
