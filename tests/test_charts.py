@@ -224,7 +224,9 @@ def test_any_small_table_and_title_is_drawn(count, title, values):
     table = make_timeline(20)[:count]
     table = table.with_columns(score=pl.Series(values[:count], dtype=pl.Float64), video=pl.lit("$a_{b}$"))
     chart = timeline_chart(table, threshold=0.3, highlights=make_spans(), title=title)
-    chart.savefig(io.BytesIO(), dpi=20)
+    picture = io.BytesIO()
+    chart.savefig(picture, dpi=20)
+    assert picture.getvalue().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
