@@ -79,17 +79,36 @@ def _example(command: str) -> Callable[[Callable[..., None]], Callable[..., None
 
 @_example("download https://www.twitch.tv/videos/1234567 --video saturday")
 def download(
-    source: Annotated[str, typer.Argument(help="A file on this computer, or the link or number of a Twitch VOD.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Files, folders, lists of links (.csv, .txt), Twitch VODs (link or number), clips or channels, "
+            "links to other video sites.",
+        ),
+    ],
     video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The id it gets in the project.")] = None,
     quality: Annotated[
         str, typer.Option(help="analysis (about 360p), source (the best), or a name such as 720p60.")
     ] = "analysis",
+    limit: Annotated[int, typer.Option(min=1, help="Of a channel, the newest so many.")] = 1,
+    chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Take the chat of Twitch VODs too.")] = True,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Bring one recording into the project."""
-    stages.download(Project(project), source, video=video, quality=quality, redo=redo)
+    """Bring recordings into the project."""
+    stages.download(Project(project), sources, video=video, quality=quality, limit=limit, chat=chat, redo=redo)
+
+
+@_example("channel streamer --limit 5")
+def channel(
+    name: Annotated[str, typer.Argument(help="A Twitch channel, or the link of another channel or playlist.")],
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 10,
+    verbose: VerboseOption = False,
+) -> None:
+    """List the newest videos of a channel."""
+    stages.channel(name, limit=limit)
 
 
 @_example("frames --fps 3 --size 128")

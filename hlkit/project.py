@@ -24,6 +24,9 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".ts", ".avi", ".flv", ".m4v"
 # Reading a whole 18 GB stream to know whether it changed would take longer than the work it saves.
 FINGERPRINT_BYTES = 1 << 20
 
+# A disk without any free space breaks more than the work that filled it.
+SPARE_BYTES = 200_000_000
+
 
 class HlkitError(Exception):
     """Something the user can mend: the message says what was wrong, what is allowed and what to do next."""
@@ -149,6 +152,10 @@ class Project:
         known = ", ".join(self.video_ids()) or "none; download one first (notebook 01, or `hlkit download`)"
         raise HlkitError(f"The project has no video '{video}'. It has: {known}.")
 
+    def chat(self, video: str) -> Path:
+        """The chat table of one video."""
+        return self.videos / f"{video}.chat.parquet"
+
     def index(self, video: str) -> Path:
         """The frame index of one video."""
         return self.frames / video / "index.parquet"
@@ -219,3 +226,17 @@ def free_disk(path: Path) -> int:
     """Bytes free on the disk that would hold `path`, whether or not it exists yet."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
+
+
+def need_disk(path: Path, size: float, *, what: str) -> None:
+    """Refuse work that would fill the disk of `path`: `what` takes `size` bytes, of which some more must stay free.
+
+    Raises:
+        HlkitError: when there is too little; says how much is missing.
+    """
+    missing = size + SPARE_BYTES - free_disk(path)
+    if missing > 0:
+        reason = (
+            f"{what} needs about {size / 1e9:,.1f} GB, and {missing / 1e9:,.1f} GB are missing on the disk of {path}"
+        )
+        raise HlkitError(f"{reason}. Free some space, take another folder, or choose a lower quality.")

@@ -6,7 +6,7 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 """
 
 from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
-from hlkit.stages.intake import download, frames, label, label_text, pull, push
+from hlkit.stages.intake import channel, download, frames, label, label_text, pull, push
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.report import explain, score
@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_WINDOW_SECONDS",
     "Say",
+    "channel",
     "contact_sheet",
     "download",
     "explain",

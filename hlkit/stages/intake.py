@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,43 +11,127 @@ import polars as pl
 
 from hlkit.frames import extract_frames
 from hlkit.labels import check_spans, merge_spans, parse_spans, read_labels, write_labels
-from hlkit.project import Project, fingerprint, format_time
+from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, store_of
 
 
 def download(
     project: Project,
-    source: str,
+    sources: str | Path | Sequence[str | Path],
     *,
     video: str | None = None,
     quality: str = "analysis",
+    limit: int = 1,
+    chat: bool = True,
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
-) -> str:
-    """Bring one recording into the project and return its id.
+) -> list[str]:
+    """Bring recordings into the project and return their ids. One that fails does not keep the others away.
 
     Args:
-        project: where it goes (`videos/<id>.mp4` and `<id>.json`).
-        source: a file on this computer, or the link or number of a Twitch VOD.
-        video: the id it gets; made from the source's name unless given.
-        quality: `analysis` (the rendition nearest to 360p), `source` (the best), or a name that the VOD offers.
-        redo: fetch it again.
+        project: where they go (`videos/<id>.mp4`, `<id>.json` and, with its chat, `<id>.chat.parquet`).
+        sources: one or several of: a file, a folder of videos, a list of links (.csv or .txt, see
+            `hlkit.sources.read_many`), the link or number of a Twitch VOD, the link of a Twitch clip, of a channel, or
+            of a video or playlist on another site.
+        video: the id of a single recording; made from the source unless given.
+        quality: `analysis` (the rendition nearest to 360p), `source` (the best), or a name that is offered.
+        limit: of a channel or playlist, the newest so many.
+        chat: take the chat of Twitch VODs too; without it the download is finished all the same (HlkitWarning).
+        redo: fetch again.
         progress: show a progress bar.
         say: takes the lines for the user.
+
+    Raises:
+        HlkitError: when one of them did not come; says which and why, after the others have been tried.
     """
-    from hlkit.download import default_id
+    wanted = _expand([sources] if isinstance(sources, (str, Path)) else sources, limit)
+    if video is not None:
+        if len(wanted) != 1:
+            raise HlkitError(
+                f"The id '{video}' fits one recording, not {len(wanted)}. Leave it out, or use a list with ids."
+            )
+        wanted = [(wanted[0][0], video)]
+    videos, failures = [], []
+    for source, name in wanted:
+        try:
+            videos.append(_download_one(project, source, name, quality, chat, redo, progress, say))
+        except HlkitError as error:
+            failures.append(error)
+            if len(wanted) > 1:
+                say(f"{source}: {error}")
+    if failures and len(wanted) == 1:
+        raise failures[0]
+    if failures:
+        raise HlkitError(f"{len(failures)} of {len(wanted)} recordings did not come, the first because: {failures[0]}")
+    return videos
+
+
+def _expand(sources: Sequence[str | Path], limit: int) -> list[tuple[str, str | None]]:
+    """Each recording's source, and its id where a list gives one."""
+    from hlkit.download import list_videos
+    from hlkit.sources import is_many, is_playlist, read_many
+
+    wanted = []
+    for source in map(str, sources):
+        if is_many(source):
+            wanted += read_many(source)
+        elif is_playlist(source):
+            wanted += [(link, None) for link in list_videos(source, limit=limit)["link"]]
+        else:
+            wanted.append((source, None))
+    return wanted
+
+
+def _download_one(
+    project: Project, source: str, video: str | None, quality: str, chat: bool, redo: bool, progress: bool, say: Say
+) -> str:
     from hlkit.download import download as fetch
+    from hlkit.sources import default_id, parse_source
 
     video = video or default_id(source)
     made_from = {"source": source, "quality": quality}
-    if already_done(project, "download", video, made_from, redo, say):
-        return video
-    target = fetch(source, project.videos, video_id=video, quality=quality, progress=progress)
-    project.mark_done("download", video, made_from, [target, target.with_suffix(".json")])
-    say(f"{video}: downloaded, {target.stat().st_size / 1e6:,.1f} MB.")
+    if not already_done(project, "download", video, made_from, redo, say):
+        target = fetch(source, project.videos, video_id=video, quality=quality, progress=progress)
+        project.mark_done("download", video, made_from, [target, target.with_suffix(".json")])
+        say(f"{video}: downloaded, {target.stat().st_size / 1e6:,.1f} MB.")
+    if chat and parse_source(source).kind == "vod":
+        _download_chat(project, source, video, redo, progress, say)
     return video
+
+
+def _download_chat(project: Project, source: str, video: str, redo: bool, progress: bool, say: Say) -> None:
+    from hlkit.chat import fetch_chat
+    from hlkit.sources import parse_source
+
+    made_from, target = {"source": source}, project.chat(video)
+    if already_done(project, "chat", video, made_from, redo, say):
+        return
+    try:
+        table = fetch_chat(parse_source(source), target, progress=progress)
+    except HlkitError as error:
+        warnings.warn(f"{video}: its chat did not come, the video did. {error}", HlkitWarning, stacklevel=4)
+        return
+    project.mark_done("chat", video, made_from, [target])
+    say(f"{video}: chat of {len(table):,} messages by {table['author'].n_unique():,} people.")
+
+
+def channel(name: str, *, limit: int = 10, say: Say = print) -> pl.DataFrame:
+    """The newest videos of a Twitch channel (its name or link), or of another channel or playlist (link), as a table.
+
+    Returns:
+        The columns of `hlkit.download.list_videos`.
+    """
+    from hlkit.download import list_videos
+
+    table = list_videos(name, limit=limit)
+    for row in table.iter_rows(named=True):
+        length = "" if row["length"] is None else format_time(row["length"])
+        say(f"{row['link']}  {length:>8}  {row['published'][:10]:10}  {row['title']}")
+    if table.is_empty():
+        say(f"{name} has no videos.")
+    return table
 
 
 def frames(
