@@ -145,7 +145,7 @@ def read_many(source: str | Path) -> list[tuple[str, str | None]]:
     path = Path(str(source).strip()).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != ".")
-        wanted = [(str(file), None) for file in files]
+        wanted: list[tuple[str, str | None]] = [(str(file), None) for file in files]
         if not wanted:
             raise HlkitError(f"The folder {path} has no videos ({', '.join(VIDEO_SUFFIXES)}).")
     else:

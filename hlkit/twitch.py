@@ -47,6 +47,9 @@ MISSING_SHARE = 0.1  # of a short clip
 ANALYSIS_BYTES_PER_SECOND = 79_000
 HEIGHT_POWER = 2.2
 
+# Reading blocks: where signals go to any thread, Ctrl-C would wait for the program's next line.
+STOP_SECONDS = 0.2
+
 # How segments begin: ISO 13818-1, 2.4.3.2; ISO 14496-12, 8.16.
 TS_SYNC = b"\x47"
 MP4_BOXES = (b"ftyp", b"styp", b"sidx", b"moof", b"emsg", b"prft")
@@ -338,7 +341,7 @@ def run_twitch_dl(args: list[str], *, cwd: Path, on_line: Callable[[str], object
     Args:
         args: what follows the program's name. Secrets do not belong here: other users can list command lines.
         cwd: its working folder, where it may also keep a cache.
-        on_line: takes its lines as they come.
+        on_line: takes its lines as they come, on other threads.
 
     Returns:
         Its output; with `on_line` its last words on the error stream.
@@ -359,26 +362,33 @@ def run_twitch_dl(args: list[str], *, cwd: Path, on_line: Callable[[str], object
     )
     assert process.stdout is not None and process.stderr is not None
     words: deque[str] = deque(maxlen=3)
-    output = bytearray()
+    output: list[str] = []
 
-    def listen(stderr: IO[bytes]) -> None:
-        for line in _plain_lines(_blocks(stderr)):
-            words.append(line)
-            if on_line is not None:
-                on_line(line)
+    def listen(stream: IO[bytes], keep: Callable[[str], object]) -> None:
+        for line in _plain_lines(_blocks(stream)):
+            keep(line)
 
-    listener = threading.Thread(target=listen, args=(process.stderr,), daemon=True)
-    listener.start()
+    def take(line: str) -> None:
+        if on_line is not None:
+            on_line(line)
+
+    def take_words(line: str) -> None:
+        words.append(line)
+        take(line)
+
+    jobs = ((process.stdout, output.append if on_line is None else take), (process.stderr, take_words))
+    listeners = [threading.Thread(target=listen, args=job, daemon=True) for job in jobs]
     try:
-        if on_line is None:
-            output += process.stdout.read()
-        else:
-            for line in _plain_lines(_blocks(process.stdout)):
-                on_line(line)
+        for listener in listeners:
+            listener.start()
+        for listener in listeners:
+            while listener.is_alive():
+                listener.join(STOP_SECONDS)
         status = process.wait()
     finally:
         _end(process)
-        listener.join()
+        for listener in listeners:
+            listener.join()
         process.stdout.close()
         process.stderr.close()
     last = _reason(" ".join(words))
@@ -391,7 +401,7 @@ def run_twitch_dl(args: list[str], *, cwd: Path, on_line: Callable[[str], object
         raise HlkitError(f"This video may be for subscribers only: {last} Then {advice}.")
     if status:
         raise TwitchDlError(f"twitch-dl failed with status {status}: {last}")
-    return output.decode("utf-8", "replace") if on_line is None else last
+    return "\n".join(output) if on_line is None else last
 
 
 def _reason(words: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookiejar import Cookie
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 from tqdm.auto import tqdm
@@ -211,7 +211,7 @@ def fetch_web(link: str, target: Path, *, quality: str, progress: bool = True) -
             "progress_hooks": [lambda state: _show(state, bar)],
         }
         with _open(**options) as ydl:
-            _failing_plainly(lambda: ydl.process_ie_result(dict(facts), download=True), link)
+            _failing_plainly(lambda: ydl.process_ie_result(cast(Any, dict(facts)), download=True), link)
     came = [file for file in work.glob("video.*") if file.suffix.lower() in VIDEO_SUFFIXES]
     if len(came) != 1:
         raise HlkitError(f"yt-dlp ended without a video of {link}. Run this again.")
@@ -271,7 +271,7 @@ def _open(**options: Any) -> YoutubeDL:
     }
     # yt-dlp prefers its own list of certificates to the one that this machine was told to use.
     settings |= {"compat_opts": {"no-certifi"}} if os.environ.get("SSL_CERT_FILE") else {}
-    ydl = YoutubeDL(settings | options)
+    ydl = YoutubeDL(cast(Any, settings | options))
     if token := os.environ.get(TOKEN):
         ydl.cookiejar.set_cookie(_twitch_cookie(token))
     return ydl
