@@ -24,6 +24,7 @@ from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
 Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
 LoggerName = Literal["csv", "mlflow", "wandb"]
 Overlay = Literal["none", "score"]
+ReelSource = Literal["local", "remote"]
 
 # The shell's number for a program that Ctrl-C has ended.
 STOPPED = 130
@@ -233,12 +234,15 @@ def timeline(
 def reel(
     videos: VideosOption = None,
     overlay: Annotated[Overlay, typer.Option(help="none, or score to draw the score on the picture.")] = "none",
+    source: Annotated[
+        ReelSource, typer.Option(help="local, or remote to cut the site's best quality, fetching the highlights only.")
+    ] = "local",
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Cut the highlights into a reel."""
-    stages.reel(Project(project), videos=videos, overlay=overlay, redo=redo)
+    stages.reel(Project(project), videos=videos, overlay=overlay, source=source, redo=redo)
 
 
 @_example("explain")

@@ -30,7 +30,7 @@ from hlkit.project import HlkitError, fingerprint, format_time, write_text
 from hlkit.signals import GAP_SECONDS
 from hlkit.video import VideoInfo, find_ffmpeg, open_container, open_ffmpeg, probe, run_ffmpeg
 
-__all__ = ["Cut", "plan_cuts", "reel_rate", "write_cut_list", "write_reel"]
+__all__ = ["Cut", "Piece", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]
 
 SOUND_RATE = 48_000
 SOUND_FRAME_BYTES = 4  # two channels of 16 bits
@@ -65,12 +65,38 @@ def write_reel(
         HlkitError: when there are no cuts, one lies outside the recording, the recording ends early, or `target` can't
             be written.
     """
-    video, target = Path(video).resolve(), Path(target).resolve()
+    pieces = [Piece(probe(Path(video).resolve()))] * len(cuts) if cuts else []
+    write_pieces(pieces, cuts, target, overlay=overlay, scores=scores, crf=crf, progress=progress)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file with a stretch of a recording: its own time 0 is the recording's time `offset`, in seconds."""
+
+    info: VideoInfo
+    offset: float = 0.0
+
+
+def write_pieces(
+    pieces: Sequence[Piece],
+    cuts: Sequence[Cut],
+    target: Path,
+    *,
+    overlay: Literal["none", "score"] = "none",
+    scores: pl.DataFrame | None = None,
+    crf: int = 20,
+    progress: bool = True,
+) -> None:
+    """Write a reel as `write_reel` does, each cut out of the piece of the recording that has its place.
+
+    The pieces have one picture size. Times of `cuts` and `scores` are the recording's.
+    """
+    target = Path(target).resolve()
     if not cuts:
         raise HlkitError(
             "There is nothing to cut: no highlight was picked. Lower the threshold, or ask for more minutes."
         )
-    if target.suffix.lower() != ".mp4" or target == video:
+    if target.suffix.lower() != ".mp4" or any(target == piece.info.path for piece in pieces):
         raise HlkitError(f"The reel can't be {target.name}. Give a new name that ends with .mp4.")
     if not 0 <= crf <= 51:
         raise HlkitError(f"The quality (crf) is {crf}. Give 0 (lossless) to 51 (worst); 20 is usual.")
@@ -78,9 +104,11 @@ def write_reel(
         raise HlkitError(f"The overlay is '{overlay}'; none and score are allowed.")
     if overlay == "score" and scores is None:
         raise HlkitError("The score overlay needs the score table. Run `hlkit infer` first, or choose overlay 'none'.")
-    info = probe(video)
+    if len(sizes := {(piece.info.width, piece.info.height) for piece in pieces}) > 1:
+        shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise HlkitError(f"The picture size changes within the recording ({shown}). Make one reel for each size.")
     texts = score_texts(scores) if overlay == "score" and scores is not None else None
-    job = _Job(info, tuple(cuts), crf, texts)
+    job = _Job(tuple(pieces), tuple(cuts), crf, texts)
     try:
         _make(job, target, progress)
     except OSError as error:
@@ -93,14 +121,22 @@ def write_reel(
 class _Job:
     """Everything that the reel's content depends on."""
 
-    info: VideoInfo
+    pieces: tuple[Piece, ...]
     cuts: tuple[Cut, ...]
     crf: int
     texts: ScoreTexts | None
 
     @property
     def rate(self) -> Fraction:
-        return reel_rate(self.info)
+        return reel_rate(self.pieces[0].info)
+
+    @property
+    def height(self) -> int:
+        return self.pieces[0].info.height
+
+    @property
+    def has_audio(self) -> bool:
+        return any(piece.info.has_audio for piece in self.pieces)
 
     def counts(self) -> list[int]:
         """How many pictures each cut has.
@@ -109,9 +145,9 @@ class _Job:
             HlkitError: when a cut lies outside the recording or is shorter than a picture.
         """
         counts = [round((Fraction(cut.end) - Fraction(cut.start)) * self.rate) for cut in self.cuts]
-        for cut, count in zip(self.cuts, counts, strict=True):
-            if count < 1 or cut.end > self.info.duration + 1 / self.rate:
-                length = format_time(self.info.duration, decimals=3)
+        for cut, count, piece in zip(self.cuts, counts, self.pieces, strict=True):
+            if count < 1 or cut.end - piece.offset > piece.info.duration + 1 / self.rate:
+                length = format_time(piece.info.duration, decimals=3)
                 raise HlkitError(f"The cut {cut} does not lie in the recording, which is {length} long. Plan it anew.")
         return counts
 
@@ -122,13 +158,17 @@ class _Job:
     def key(self) -> str:
         """16 hex digits: the same job gives the same reel."""
         cuts = [[cut.start, cut.end] for cut in self.cuts]
-        parts = [fingerprint(self.info.path), cuts, self.crf, self.texts and astuple(self.texts), find_ffmpeg()]
+        files = {piece.info.path: fingerprint(piece.info.path) for piece in set(self.pieces)}
+        pieces = [[files[piece.info.path], piece.offset] for piece in self.pieces]
+        parts = [pieces, cuts, self.crf, self.texts and astuple(self.texts), find_ffmpeg()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _make(job: _Job, target: Path, progress: bool) -> None:
     counts = job.counts()
-    check_whole(job.info, max(cut.end for cut in job.cuts))
+    for piece in set(job.pieces):
+        ends = [cut.end for cut, its in zip(job.cuts, job.pieces, strict=True) if its == piece]
+        check_whole(piece.info, max(ends) - piece.offset)
     work = target.parent / f".part-{target.stem}-{job.key()}"
     work.mkdir(parents=True, exist_ok=True)
     for other in target.parent.glob(".part-*"):
@@ -164,11 +204,11 @@ def _make_cut(job: _Job, number: int, count: int, work: Path, attempt: Path, bar
     pictures, sound = attempt / "cut.mp4", attempt / "cut.pcm"
     sound.unlink(missing_ok=True)
     before = bar.n
-    _run(_cut_command(job, cut, count, end - begin, attempt), lambda done: bar.update(before + done - bar.n))
+    _run(_cut_command(job, number, count, end - begin, attempt), lambda done: bar.update(before + done - bar.n))
     if (found := _picture_count(pictures)) != count:
-        reason = f"{job.info.path.name} gave {found} of the {count} pictures of the cut {cut}"
+        reason = f"{job.pieces[number].info.path.name} gave {found} of the {count} pictures of the cut {cut}"
         raise HlkitError(f"{reason}: it is cut off or damaged there. Copy or download it again.")
-    if job.info.has_audio:
+    if job.has_audio:
         _place(sound, work / "sound.pcm", begin * SOUND_FRAME_BYTES, end * SOUND_FRAME_BYTES)
     pictures.replace(finished)
     bar.update(before + count - bar.n)
@@ -181,16 +221,19 @@ def _run(output: Any, on_frames: Callable[[int], object]) -> None:
                 on_frames(int(line[6:]))
 
 
-def _cut_command(job: _Job, cut: Cut, count: int, samples: int, folder: Path) -> Any:
+def _cut_command(job: _Job, number: int, count: int, samples: int, folder: Path) -> Any:
     """The ffmpeg-python node that writes a cut's pictures to `cut.mp4` and its sound to `cut.pcm`."""
     import ffmpeg
 
-    seek, begin = find_start(job.info.path, cut.start, float(1 / job.rate))
+    cut, piece = job.cuts[number], job.pieces[number]
+    path = piece.info.path
+    # The file's first picture may lie a rounding before its time 0.
+    seek, begin = find_start(path, max(0.0, cut.start - piece.offset), float(1 / job.rate))
     # Timestamps stay the container's own: versions of ffmpeg differ in what they take for its time 0.
     options: dict[str, Any] = {"copyts": None}
     # Accurate seeking would throw away the picture that began before the cut and is still on screen there.
     options |= {} if seek is None else {"noaccurate_seek": None, "ss": f"{seek:.6f}"}
-    source = ffmpeg.input(f"file:{job.info.path}", **options)
+    source = ffmpeg.input(f"file:{path}", **options)
     # round=near: each picture is the one on screen in the middle of its time, so that rounded timestamps do no harm.
     pictures = source["V:0"].filter("setpts", f"round(PTS-{begin:.9f}/TB)")
     pictures = pictures.filter("fps", fps=str(job.rate), round="near", start_time=0)
@@ -204,7 +247,7 @@ def _cut_command(job: _Job, cut: Cut, count: int, samples: int, folder: Path) ->
     video = {"c:v": "libx264", "preset": "veryfast", "crf": job.crf, "frames:v": count, "an": None}
     outputs = [pictures.output(f"file:{folder / 'cut.mp4'}", **video)]
     # ffmpeg takes a sound track without sound for an error.
-    if job.info.has_audio and has_sound(job.info.path, seek, begin, begin + samples / SOUND_RATE):
+    if piece.info.has_audio and has_sound(path, seek, begin, begin + samples / SOUND_RATE):
         sound = source["a:0"].filter("asetpts", f"round(PTS-{begin:.9f}/TB)")
         sound = sound.filter("aresample", SOUND_RATE, **{"async": 1, "min_hard_comp": GAP_SECONDS, "first_pts": 0})
         sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="stereo").filter("atrim", end_sample=samples)
@@ -216,12 +259,12 @@ def _with_scores(pictures: Any, job: _Job, cut: Cut, texts: ScoreTexts, folder: 
     import ffmpeg
 
     begin, shown = texts.grid(cut.start, cut.end)
-    width, height = write_pictures(folder / "score.rgba", shown, job.info.height)
+    width, height = write_pictures(folder / "score.rgba", shown, job.height)
     size = {"pix_fmt": "rgba", "s": f"{width}x{height}", "framerate": str(frame_rate_of(texts))}
     # The file's own clock ticks once a text, too coarse for the time of its first.
     score = ffmpeg.input(f"file:{folder / 'score.rgba'}", format="rawvideo", **size).filter("settb", "AVTB")
     score = score.filter("setpts", f"round(PTS+({begin:.6f})/TB)")
-    margin = round(job.info.height * MARGIN) // 2 * 2
+    margin = round(job.height * MARGIN) // 2 * 2
     return pictures.overlay(score, x=margin, y=margin)
 
 
@@ -247,7 +290,7 @@ def _join(job: _Job, counts: list[int], work: Path, reel: Path) -> None:
     write_text(work / "cuts.txt", "".join(["ffconcat version 1.0\n", *lines]))
     streams = [ffmpeg.input("cuts.txt", format="concat")["v:0"]]
     options: dict[str, Any] = {"c:v": "copy", "movflags": "+faststart"}
-    if job.info.has_audio:
+    if job.has_audio:
         streams.append(ffmpeg.input("sound.pcm", format="s16le", ar=SOUND_RATE, ac=2)["a:0"])
         options |= {"c:a": "aac", "b:a": "160k"}
     run_ffmpeg(ffmpeg.output(*streams, f"file:{reel}", **options), progress=False, cwd=work)

@@ -97,6 +97,7 @@ def reel(
     *,
     videos: Sequence[str] | None = None,
     overlay: Literal["none", "score"] = "none",
+    source: Literal["local", "remote"] = "local",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -107,11 +108,14 @@ def reel(
         project: must have the recordings and their highlights.
         videos: those that have highlights, unless named.
         overlay: `score` draws the score on the picture.
+        source: cut the `local` recording, or the best rendition of the `remote` site that it came from: only the
+            highlights' own stretches are fetched, and laid over the recording to the frame.
         redo: cut again.
         progress: show a progress bar.
         say: takes the lines for the user.
     """
     from hlkit.reel import plan_cuts, write_reel
+    from hlkit.remote import find_playlist, write_remote_reel
 
     folder = project.reel("any").parent
     chosen = list(videos or sorted(file.stem for file in folder.glob("*.csv")))
@@ -119,15 +123,20 @@ def reel(
         raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
     reels = []
     for video in chosen:
-        table, target, source = project.reel(video, ".csv"), project.reel(video), project.video(video)
-        made_from = {"highlights": fingerprint(table), "video": fingerprint(source), "overlay": overlay}
+        table, target, recording = project.reel(video, ".csv"), project.reel(video), project.video(video)
+        made_from = {"highlights": fingerprint(table), "video": fingerprint(recording), "overlay": overlay}
+        made_from |= {"source": source}
         reels.append(target)
         if already_done(project, "reel", video, made_from, redo, say):
             continue
         highlights = read_labels(table, video=video)
         scores = tables.read_scores(project, video, run=current_run(project, None)) if overlay == "score" else None
-        cuts = plan_cuts(highlights, probe(source))
-        write_reel(source, cuts, target, overlay=overlay, scores=scores, progress=progress)
+        cuts = plan_cuts(highlights, probe(recording))
+        if source == "remote" and cuts:
+            playlist = find_playlist(tables.source_of(project, video))
+            write_remote_reel(recording, playlist, cuts, target, overlay=overlay, scores=scores, progress=progress)
+        else:
+            write_reel(recording, cuts, target, overlay=overlay, scores=scores, progress=progress)
         project.mark_done("reel", video, made_from, [target])
         seconds = sum(cut.end - cut.start for cut in cuts)
         say(f"{video}: a reel of {len(cuts)} highlights, {format_time(seconds)}: {target}")

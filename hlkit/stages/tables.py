@@ -41,6 +41,19 @@ def length(project: Project, video: str) -> float:
     return made["frames"] / float(Fraction(made["fps"]))
 
 
+def source_of(project: Project, video: str) -> str:
+    """Where a video was downloaded from, as it was given: a link, a number or a path.
+
+    Raises:
+        HlkitError: when the project does not know.
+    """
+    file = project.videos / f"{video}.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["source"])
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise HlkitError(f"Where '{video}' came from is not known: {file} is missing or damaged.") from error
+
+
 def content(project: Project, video: str) -> str:
     """A short name for what a video shows, from its recording or, where that is not here, its frames."""
     return fingerprint(project.video(video) if video in project.video_ids() else project.index(video))
