@@ -91,8 +91,9 @@ def read_playlist(text: str, url: str) -> list[Segment]:
         if any(urlsplit(each).scheme not in ("http", "https") for each in (link, init or link)):
             raise HlkitError("The source's playlist leads out of the web. It is not used.")
         first_byte, size = _byte_range(part.byterange, segments, link)
-        segments.append(Segment(link, begin, begin + part.duration, first_byte, size, init))
-        begin += part.duration
+        end = begin + float(part.duration or 0)
+        segments.append(Segment(link, begin, end, first_byte, size, init))
+        begin = end
     return segments
 
 
@@ -155,7 +156,7 @@ def write_remote_reel(
     crf: int = 20,
     progress: bool = True,
 ) -> None:
-    """Write the reel of `write_reel` in the pictures of a larger rendition, of which only the cuts' segments are fetched.
+    """Write the reel of `write_reel` in a larger rendition's pictures; only the cuts' segments of it are fetched.
 
     What has been fetched is kept beside `target` until the reel is finished.
 
@@ -311,7 +312,7 @@ def compare(
 
 
 def _pictures(video: Path, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-    """Times (N,) and small grey pictures (N, height, width) that come on screen in `[start, end)`; a half frame's slack."""
+    """Times (N,) and small grey pictures (N, height, width) of what comes on screen in `[start, end)`."""
     found = list(_decode(video, start, end))
     times = np.array([time for time, _ in found])
     return times, np.array([picture for _, picture in found])

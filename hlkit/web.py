@@ -9,7 +9,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookiejar import Cookie
@@ -34,6 +35,9 @@ WAITS = (2.0, 10.0, 30.0, 60.0)
 # Sites round the lengths that they state; more than this, or this share, is a broken download.
 MISSING_SECONDS = 5
 MISSING_SHARE = 0.02
+
+# Reasons of yt-dlp's that may be gone a moment later.
+PASSING = r"HTTP Error (429|5\d\d)|[Tt]imed out|[Cc]onnection|IncompleteRead|Remote end"
 
 _log = logging.getLogger(__name__)
 
@@ -277,8 +281,8 @@ def _open(**options: Any) -> YoutubeDL:
     return ydl
 
 
-def _wait(attempt: int) -> float:
-    return WAITS[min(attempt, len(WAITS)) - 1]
+def _wait(n: int) -> float:
+    return WAITS[min(n, len(WAITS) - 1)]
 
 
 def _twitch_cookie(token: str) -> Cookie:
@@ -305,14 +309,19 @@ def _ask(ydl: YoutubeDL, link: str) -> dict[str, Any]:
     return facts
 
 
-def _failing_plainly(work: Any, link: str) -> Any:
+def _failing_plainly(work: Callable[[], Any], link: str) -> Any:
     from yt_dlp.utils import YoutubeDLError
 
-    try:
-        return work()
-    except YoutubeDLError as error:
-        # Without a cause: yt-dlp's exceptions hold the requests that were sent, cookies and all.
-        reason = _plain(str(error))
+    reason = ""
+    for attempt in range(RETRIES):
+        try:
+            return work()
+        except YoutubeDLError as error:
+            # No cause is kept: yt-dlp's exceptions hold the requests that were sent, cookies and all.
+            reason = _plain(str(error))
+        if not re.search(PASSING, reason):
+            break
+        time.sleep(_wait(attempt))
     raise HlkitError(f"{link} can't be downloaded. yt-dlp says: {reason}")
 
 

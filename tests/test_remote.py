@@ -1,4 +1,4 @@
-"""A reel in the source's pictures: only the cuts' segments travel, and the renditions are laid over each other exactly."""
+"""A reel in the source's pictures: only the cuts' segments travel, and each shows what the local rendition shows."""
 
 from pathlib import Path
 
@@ -190,7 +190,7 @@ def test_what_has_been_fetched_is_not_fetched_again(small, tmp_path, monkeypatch
 
 
 def test_a_source_that_shows_something_else_is_refused(small, tmp_path):
-    low, site = small
+    _, site = small
     make_numbered(tmp_path / "other.mp4", seconds=20, fps=10, first=20_000)
     with pytest.raises(HlkitError, match=r"does not show at 0:00:08 what other\.mp4 shows there"):
         url = f"{site.url}/source/index-dvr.m3u8"

@@ -16,13 +16,14 @@ KINDS = {
 
 
 class WebSite:
-    """`sent` has the bytes of bodies by path; `faults` what a path's next requests shall do: a status or "short"."""
+    """`sent`: the bytes of bodies by path. `faults`: what a path's next requests do: a status, "short", or an Event."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
         self.sent: Counter[str] = Counter()
         self.asked: list[tuple[str, str | None]] = []  # path and Range
         self.faults: dict[str, list] = {}
+        self.busy = threading.Event()  # set when a request waits for an Event
         self.lock = threading.Lock()
 
 
@@ -43,6 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
             faults = self.site.faults.get(path, [])
             fault = faults.pop(0) if faults and self.command == "GET" else None
             self.site.asked.append((path, self.headers.get("Range")))
+        if isinstance(fault, threading.Event):
+            self.site.busy.set()
+            fault.wait(60)
         file = self.site.folder / path.lstrip("/")
         if isinstance(fault, int) or not file.is_file():
             self.send_response(fault if isinstance(fault, int) else 404)
