@@ -299,7 +299,12 @@ def fetch_chat_json(source: Source, target: Path, *, progress: bool = True) -> N
                     bar.update(min(int(found[1]), 100) - bar.n)
 
             words = ["chat", "json", _address(source), "--output", target.name, "--overwrite"]
-            said = run_twitch_dl(words, cwd=target.parent, on_line=show)
+            try:
+                said = run_twitch_dl(words, cwd=target.parent, on_line=show)
+            except TwitchDlError as error:
+                if "IndexError" in str(error):  # version 3.3 falls over an empty page
+                    raise HlkitError(f"Twitch has no chat of {source.link}: nobody wrote, or it is gone.") from error
+                raise
         if not target.is_file():
             raise TwitchDlError(f"twitch-dl ended without a chat: {said}")
 

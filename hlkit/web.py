@@ -38,6 +38,7 @@ MISSING_SHARE = 0.02
 
 # Reasons of yt-dlp's that may be gone a moment later.
 PASSING = r"HTTP Error (429|5\d\d)|[Tt]imed out|[Cc]onnection|IncompleteRead|Remote end"
+OFFLINE = r"[Ff]ailed to resolve|Name or service not known|[Nn]etwork is unreachable|Connection refused"
 
 _log = logging.getLogger(__name__)
 
@@ -322,7 +323,8 @@ def _failing_plainly(work: Callable[[], Any], link: str) -> Any:
         if not re.search(PASSING, reason):
             break
         time.sleep(_wait(attempt))
-    raise HlkitError(f"{link} can't be downloaded. yt-dlp says: {reason}")
+    hint = " Is this computer connected to the internet?" if re.search(OFFLINE, reason) else ""
+    raise HlkitError(f"{link} can't be downloaded. yt-dlp says: {reason}{hint}")
 
 
 def _plain(message: str) -> str:

@@ -148,6 +148,12 @@ def test_what_is_no_video(site, videos, path, says):
     assert left(videos) == []
 
 
+def test_no_network_is_said_in_plain_words(videos, monkeypatch):
+    monkeypatch.setattr(web, "WAITS", (0.0,))
+    with pytest.raises(HlkitError, match=r"Is this computer connected to the internet\?$"):
+        download("http://127.0.0.1:1/a.mp4", videos, progress=False)
+
+
 def test_the_users_own_settings_of_yt_dlp_are_not_read(site, videos, tmp_path, monkeypatch):
     """Its command would read them from here, write the title into the name, and run a program."""
     settings = tmp_path / "home" / ".config" / "yt-dlp"

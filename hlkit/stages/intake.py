@@ -114,7 +114,7 @@ def _download_chat(project: Project, source: str, video: str, redo: bool, progre
         warnings.warn(f"{video}: its chat did not come, the video did. {error}", HlkitWarning, stacklevel=4)
         return
     project.mark_done("chat", video, made_from, [target])
-    say(f"{video}: chat of {len(table):,} messages by {table['author'].n_unique():,} people.")
+    say(f"{video}: chat of {len(table):,} messages by {table['author'].drop_nulls().n_unique():,} people.")
 
 
 def channel(name: str, *, limit: int = 10, say: Say = print) -> pl.DataFrame:
