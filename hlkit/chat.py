@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from tqdm.auto import tqdm
 
 from hlkit.project import HlkitError, atomic_path
 from hlkit.sources import Source
-from hlkit.twitch import fetch_chat_json
+from hlkit.twitchdl import TwitchDlError, address_of, patiently, run_twitch_dl
 
 SCHEMA = {"time": pl.Float64, "author": pl.String, "text": pl.String, "emotes": pl.Int32}
 
@@ -53,7 +55,7 @@ def fetch_chat(source: Source, target: Path, *, progress: bool = True) -> pl.Dat
     # The raw chat holds names; it never comes to lie beside the table.
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "chat.json"
-        fetch_chat_json(source, raw, progress=progress)
+        _fetch_json(source, raw, progress=progress)
         try:
             chat = read_comments(json.loads(raw.read_text(encoding="utf-8"))["comments"])
         except (ValueError, KeyError, TypeError) as error:
@@ -61,6 +63,29 @@ def fetch_chat(source: Source, target: Path, *, progress: bool = True) -> pl.Dat
     with atomic_path(target) as temporary:
         chat.write_parquet(temporary)
     return chat
+
+
+def _fetch_json(source: Source, target: Path, *, progress: bool = True) -> None:
+    """Write a VOD's chat to `target` as `twitch-dl chat json` gives it."""
+
+    def ask() -> None:
+        with tqdm(total=100, desc="chat", unit="%", mininterval=0.5, disable=not progress) as bar:
+
+            def show(line: str) -> None:
+                if found := re.match(r"Loading Comments .*\((\d+)%\)", line):
+                    bar.update(min(int(found[1]), 100) - bar.n)
+
+            words = ["chat", "json", address_of(source), "--output", target.name, "--overwrite"]
+            try:
+                said = run_twitch_dl(words, cwd=target.parent, on_line=show)
+            except TwitchDlError as error:
+                if "IndexError" in str(error):  # version 3.3 falls over an empty page
+                    raise HlkitError(f"Twitch has no chat of {source.link}: nobody wrote, or it is gone.") from error
+                raise
+        if not target.is_file():
+            raise TwitchDlError(f"twitch-dl ended without a chat: {said}")
+
+    patiently(ask, f"the chat of {source.link}")
 
 
 def read_chat(path: Path) -> pl.DataFrame:

@@ -14,9 +14,11 @@ from typing import Any
 import polars as pl
 from tqdm.auto import tqdm
 
+from hlkit.channel import fetch_clips, list_channel
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, HlkitWarning, atomic_path, need_disk, safe_id, write_text
 from hlkit.sources import Source, default_id, parse_source
-from hlkit.twitch import TwitchDlError, fetch_clips, fetch_twitch, list_channel
+from hlkit.twitch import fetch_twitch
+from hlkit.twitchdl import TwitchDlError
 from hlkit.video import open_container, probe
 from hlkit.web import fetch_web, list_web
 

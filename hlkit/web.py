@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 from tqdm.auto import tqdm
 
+from hlkit.channel import LISTING
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, need_disk, safe_id
 from hlkit.sources import Rendition, rank_renditions
-from hlkit.twitch import LISTING, TOKEN
+from hlkit.twitchdl import TOKEN
 from hlkit.video import find_ffmpeg, probe
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from twitch_site import twitch_site
 
-from hlkit import stages, twitch
+from hlkit import stages, twitchdl
 from hlkit.chat import SCHEMA, fetch_chat, read_chat, read_comments
 from hlkit.project import HlkitError, HlkitWarning, Project
 from hlkit.sources import Source
@@ -64,7 +64,7 @@ def site(tmp_path, monkeypatch):
     with twitch_site(tmp_path / "site") as running:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(twitch, "WAITS", (0.0,))
+        monkeypatch.setattr(twitchdl, "WAITS", (0.0,))
         running.comments = COMMENTS
         yield running
 

@@ -9,7 +9,7 @@ import pytest
 from recordings import make_numbered, read_number
 from twitch_site import SPECIAL, TwitchSite, segment, twitch_site
 
-from hlkit import stages, twitch
+from hlkit import stages, twitchdl
 from hlkit.labels import write_labels
 from hlkit.project import HlkitError, Project
 from hlkit.video import open_container
@@ -48,7 +48,7 @@ def site(renditions, tmp_path, monkeypatch):
     with twitch_site(Path(shutil.copytree(renditions, tmp_path / "site"))) as running:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(twitch, "WAITS", (0.0,))
+        monkeypatch.setattr(twitchdl, "WAITS", (0.0,))
         running.groups.pop("720p60")
         running.videos["1234567"]["lengthSeconds"] = SECONDS
         yield running

@@ -15,11 +15,13 @@ import pytest
 from recordings import make_numbered
 from twitch_site import SPECIAL, TwitchSite, segment, twitch_site
 
-from hlkit import project, twitch
+from hlkit import project, twitchdl
+from hlkit.channel import clips_period, read_clips
 from hlkit.download import download, list_videos
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sources import Source
-from hlkit.twitch import TwitchDlError, clips_period, expected_bytes, read_clips, read_facts, read_renditions
+from hlkit.twitch import expected_bytes, read_facts, read_renditions
+from hlkit.twitchdl import TwitchDlError
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
 
 VOD = Source("vod", "1234567")
@@ -44,7 +46,7 @@ def site(renditions, tmp_path, monkeypatch):
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
-        monkeypatch.setattr(twitch, "WAITS", (0.0,))
+        monkeypatch.setattr(twitchdl, "WAITS", (0.0,))
         yield running
 
 
@@ -62,6 +64,7 @@ def is_whole(video):
 
 
 def test_a_vod_comes_whole_with_what_is_known_of_it(site, videos, capfd):
+    site.videos["1234567"]["title"] = title = f"$(touch {videos.parent}/ran); `touch {videos.parent}/ran` --output=x ☕"
     video = download("https://www.twitch.tv/videos/1234567?t=3s", videos)
     assert video == videos / "1234567.mp4"
     assert is_whole(video)
@@ -69,7 +72,7 @@ def test_a_vod_comes_whole_with_what_is_known_of_it(site, videos, capfd):
     assert about.pop("length") == probe(video).duration
     assert about == {
         "source": "https://www.twitch.tv/videos/1234567?t=3s",
-        "title": site.videos["1234567"]["title"],
+        "title": title,
         "channel": "streamer",
         "published": "2026-01-02T12:00:00Z",
         "chapters": [{"start": 0.0, "end": 7.5, "title": "Apex"}, {"start": 7.5, "end": 12.0, "title": "Chess"}],
@@ -84,11 +87,13 @@ def test_a_vod_comes_whole_with_what_is_known_of_it(site, videos, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert "1234567:" in err
+    assert not (videos.parent / "ran").exists()
     assert not (videos.parent / "home").exists(), "twitch-dl's cache belongs into the project"
 
 
 @pytest.mark.parametrize(
-    ("quality", "group", "name"), [("source", "chunked", "1080p60"), ("720p60", "720p60", "720p60")]
+    ("quality", "group", "name"),
+    [("source", "chunked", "1080p60"), pytest.param("720p60", "720p60", "720p60", marks=pytest.mark.slow)],
 )
 def test_the_wanted_quality_is_fetched(site, videos, quality, group, name):
     download("1234567", videos, quality=quality, progress=False)
@@ -126,13 +131,14 @@ def test_a_missing_video_is_an_error_at_once(site, videos, link):
 
 def test_a_refused_segment_is_asked_for_again_after_growing_waits(site, videos, monkeypatch):
     waits = []
-    monkeypatch.setattr(twitch, "WAITS", (2.0, 10.0, 30.0))
-    monkeypatch.setattr(twitch.time, "sleep", waits.append)
+    monkeypatch.setattr(twitchdl, "WAITS", (2.0, 10.0, 30.0))
+    monkeypatch.setattr(twitchdl.time, "sleep", waits.append)
     site.faults = {f"{LOW}/3.ts": [503, 403, 500]}
     assert is_whole(download("1234567", videos, progress=False))
     assert waits == [2.0, 10.0, 30.0]
 
 
+@pytest.mark.slow
 def test_a_cut_off_segment_is_fetched_whole(site, videos):
     site.faults = {f"{LOW}/2.ts": ["short"]}
     assert is_whole(download("1234567", videos, progress=False))
@@ -191,7 +197,9 @@ def test_a_named_rendition_that_is_not_offered(site, videos):
         download("1234567", videos, quality="900p", progress=False)
 
 
-@pytest.mark.parametrize(("codec", "name"), [("libx265", "hevc"), ("libsvtav1", "av1")])
+@pytest.mark.parametrize(
+    ("codec", "name"), [("libx265", "hevc"), pytest.param("libsvtav1", "av1", marks=pytest.mark.slow)]
+)
 def test_a_source_in_a_newer_codec(site, videos, codec, name):
     recording = site.folder / "newer.mp4"
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {"preset": 12}
@@ -213,7 +221,7 @@ def wait_until(holds, process):
             process.wait(0.02)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_download_leaves_no_process_and_goes_on(site, videos, how):
     release = threading.Event()
     site.faults = {f"{LOW}/3.ts": [release]}
@@ -247,7 +255,7 @@ def test_a_wrong_token_is_said(site, videos, monkeypatch):
         download("1234567", videos, progress=False)
 
 
-@pytest.mark.parametrize("fault", [None, 503])
+@pytest.mark.parametrize("fault", [pytest.param(None, marks=pytest.mark.slow), 503])
 def test_the_token_is_on_no_command_line_and_in_no_file_or_line(site, videos, fault, monkeypatch, caplog, capfd):
     secret = "s3cr3t-t0ken-of-a-subscriber"
     site.subscribers_only, site.token = True, secret
@@ -276,7 +284,7 @@ def test_the_token_is_on_no_command_line_and_in_no_file_or_line(site, videos, fa
 
 def test_a_token_in_an_error_is_blotted_out(monkeypatch):
     monkeypatch.setenv("TWITCH_AUTH_TOKEN", "s3cr3t")
-    said = twitch._reason("Traceback x httpx.HTTPError: '404' for url 'https://a.org/b?sig=1&token=2' OAuth s3cr3t")
+    said = twitchdl._reason("Traceback x httpx.HTTPError: '404' for url 'https://a.org/b?sig=1&token=2' OAuth s3cr3t")
     assert said == "httpx.HTTPError: '404' for url 'https://a.org/b' OAuth ***"
 
 
@@ -323,8 +331,9 @@ def test_the_period_reaches_back_to_the_stream(days, period):
     assert clips_period(timedelta(days=days)) == period
 
 
+@pytest.mark.slow
 def test_clips_that_do_not_come_are_a_warning(site, videos, monkeypatch):
-    monkeypatch.setattr("hlkit.download.fetch_clips", lambda *_: twitch.run_twitch_dl(["clips"], cwd=videos))
+    monkeypatch.setattr("hlkit.download.fetch_clips", lambda *_: twitchdl.run_twitch_dl(["clips"], cwd=videos))
     with pytest.warns(HlkitWarning, match="clips of .*1234567 are left out: twitch-dl failed with status 2"):
         download("1234567", videos, progress=False)
     assert "clips" not in json.loads((videos / "1234567.json").read_text())
@@ -347,15 +356,15 @@ def test_twitch_dl_beside_this_python_is_found_without_a_path(monkeypatch, tmp_p
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
-    assert twitch._twitch_dl() == str(program)
+    assert twitchdl._twitch_dl() == str(program)
     program.unlink()
     with pytest.raises(HlkitError, match="pip install twitch-dl"):
-        twitch._twitch_dl()
+        twitchdl._twitch_dl()
 
 
 def test_twitch_dl_gets_the_ffmpeg_that_hlkit_uses(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     find_ffmpeg.cache_clear()
-    path = twitch._environment(tmp_path)["PATH"]
+    path = twitchdl._environment(tmp_path)["PATH"]
     assert Path(shutil.which("ffmpeg", path=path)).samefile(find_ffmpeg())
     find_ffmpeg.cache_clear()

@@ -93,7 +93,7 @@ class TwitchSite:
         owner = {"id": "1", "login": "streamer", "displayName": "Streamer"}
         facts = {
             "id": video,
-            "title": 'Friday "ranked" ☕ $(touch /tmp/x); --output=x',
+            "title": 'Friday "ranked" ☕',
             "description": None,
             "createdAt": "2026-01-02T12:00:00Z",
             "recordedAt": "2026-01-02T12:00:00Z",
