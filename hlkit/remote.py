@@ -1,8 +1,8 @@
 """Analyse low, cut high: a reel out of a site's best rendition, of which only the cuts' own stretches are fetched.
 
-The recording in the project is a small rendition. The large one is a list of segments of a few seconds (HLS, RFC 8216):
-those that a cut needs are fetched into a *piece*. The two renditions' clocks can differ, so each piece is laid over the
-recording by its pictures: the first ones of the cut are looked for in the piece, to the frame.
+The recording in the project is a small rendition. The large one is a list of segments of a few seconds (HLS, RFC 8216)
+The recording here is a small rendition. The large one is a list of segments of a few seconds (HLS, RFC 8216) or a file
+with an index: what a cut needs of it is fetched into a *piece*. The clocks of the two renditions can differ, so each
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -33,7 +34,13 @@ from hlkit.sampling import SEEK_MARGINS
 from hlkit.sources import parse_source, rank_renditions
 from hlkit.twitch import read_renditions, twitch_facts
 from hlkit.video import open_container, probe
-from hlkit.web import find_stream
+from hlkit.web import Stream, find_stream
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 # The clocks of two renditions are looked for so far apart; more would fetch more.
 SEARCH_SECONDS = 2.0
@@ -124,30 +131,28 @@ def plan_runs(cuts: Sequence[Cut], segments: Sequence[Segment], *, margin: float
     return runs
 
 
-def find_playlist(source: str) -> str:
-    """The address of the media playlist of a video's best rendition, as it is now.
+def find_source(source: str) -> Stream:
+    """Where a video's best rendition lies now.
 
     Args:
         source: what the recording was downloaded from (`source` in its JSON).
 
     Raises:
-        HlkitError: when it was no site, the video is gone, or its site has no HLS.
+        HlkitError: when it was no site, or the video is gone.
     """
     known = parse_source(source)
     if known.kind == "vod":
-        return rank_renditions(read_renditions(twitch_facts(known)), "source")[0].url
+        best = rank_renditions(read_renditions(twitch_facts(known)), "source")[0]
+        return Stream(best.url, None, is_hls=True, headers={})
     if known.kind != "web":
         reason = "a file on this computer" if known.kind == "file" else "a clip, which comes whole"
         raise HlkitError(f"The recording was {reason}: there is no larger source. Cut from the local recording.")
-    stream = find_stream(known.name)
-    if not stream.is_hls or stream.sound_url is not None:
-        raise HlkitError(f"{known.name} does not come in segments with sound (HLS). Download it in quality 'source'.")
-    return stream.url
+    return find_stream(known.name)
 
 
 def write_remote_reel(
     video: Path,
-    playlist: str,
+    source: Stream,
     cuts: Sequence[Cut],
     target: Path,
     *,
@@ -162,7 +167,7 @@ def write_remote_reel(
 
     Args:
         video: the local, small rendition; the times of `cuts` are its times.
-        playlist: the address of the large one's media playlist, from `find_playlist`.
+        source: where the large one lies, from `find_source`.
         cuts: as for `write_reel`; their pictures are those of the source that show what the local ones show.
         target: where the reel goes; ends with `.mp4`.
         overlay: as for `write_reel`.
@@ -173,19 +178,27 @@ def write_remote_reel(
     Raises:
         HlkitError: when a segment can't be had, or the source does not show what the local recording shows.
     """
-    segments = read_playlist(_get(playlist).decode("utf-8", "replace"), playlist)
-    runs = plan_runs(cuts, segments)
     work = target.parent / f".source-{target.stem}"
     work.mkdir(parents=True, exist_ok=True)
-    _fetch({number for run in runs for number in run}, segments, work, progress)
-    files = {run: _join(run, segments, work) for run in set(runs)}
-    pieces = [Piece(probe(files[run]), segments[run[0]].start) for run in runs]
+    fetch = _fetch_segments if source.is_hls and source.sound_url is None else _copy_stretches
+    pieces = fetch(source, cuts, work, progress)
     pieces = align(video, pieces, cuts)
     write_pieces(pieces, cuts, target, overlay=overlay, scores=scores, crf=crf, progress=progress)
     shutil.rmtree(work)
 
 
-def _fetch(numbers: set[int], segments: Sequence[Segment], work: Path, progress: bool) -> None:
+def _fetch_segments(source: Stream, cuts: Sequence[Cut], work: Path, progress: bool) -> list[Piece]:
+    """The pieces of a playlist: each cut's segments, one after another."""
+    segments = read_playlist(_get(source.url, source.headers).decode("utf-8", "replace"), source.url)
+    runs = plan_runs(cuts, segments)
+    _fetch({number for run in runs for number in run}, segments, source.headers, work, progress)
+    files = {run: _join(run, segments, work) for run in set(runs)}
+    return [Piece(probe(files[run]), segments[run[0]].start) for run in runs]
+
+
+def _fetch(
+    numbers: set[int], segments: Sequence[Segment], headers: Mapping[str, str], work: Path, progress: bool
+) -> None:
     """Bring the segments of these numbers, and what must come before them, into `work`, unless they are there."""
     wanted = {_file(segments[number], work): segments[number] for number in sorted(numbers)}
     wanted |= {_file(Segment(init, 0, 0), work): Segment(init, 0, 0) for each in wanted.values() if (init := each.init)}
@@ -193,7 +206,7 @@ def _fetch(numbers: set[int], segments: Sequence[Segment], work: Path, progress:
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(total=len(wanted), desc="source", unit="segment", mininterval=0.5, disable=not progress) as bar,
     ):
-        jobs = [pool.submit(_fetch_one, segment, file) for file, segment in wanted.items()]
+        jobs = [pool.submit(_fetch_one, segment, headers, file) for file, segment in wanted.items()]
         try:
             for job in jobs:
                 job.result()
@@ -209,29 +222,29 @@ def _file(segment: Segment, work: Path) -> Path:
     return work / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.part"
 
 
-def _fetch_one(segment: Segment, file: Path) -> None:
+def _fetch_one(segment: Segment, headers: Mapping[str, str], file: Path) -> None:
     if not file.is_file():
-        content = _get(segment.url, first_byte=segment.first_byte, size=segment.size)
+        content = _get(segment.url, headers, first_byte=segment.first_byte, size=segment.size)
         with atomic_path(file) as temporary:
             temporary.write_bytes(content)
 
 
-def _get(url: str, *, first_byte: int | None = None, size: int | None = None) -> bytes:
+def _get(url: str, headers: Mapping[str, str], *, first_byte: int | None = None, size: int | None = None) -> bytes:
     """What is at `url`, whole, or the stated bytes of it; tried again after growing waits.
 
     Raises:
         HlkitError: when it does not come; names the link without its query, where signatures stand.
     """
-    headers = {"User-Agent": "Mozilla/5.0 (hlkit)"}  # some sites refuse Python's own
+    headers = {"User-Agent": "Mozilla/5.0 (hlkit)"} | dict(headers)  # some sites refuse Python's own
     if first_byte is not None and size is not None:
         headers["Range"] = f"bytes={first_byte}-{first_byte + size - 1}"
     reason = ""
     for wait in (0.0, *WAITS):
         time.sleep(wait)
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
-            ) as answer:
+            # A shared opener would keep the proxy settings of its first use.
+            request = urllib.request.Request(url, headers=headers)
+            with urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS) as answer:
                 content = answer.read()
         except (urllib.error.URLError, HTTPException, OSError) as error:
             reason = str(error)
@@ -257,6 +270,59 @@ def _join(run: range, segments: Sequence[Segment], work: Path) -> Path:
             with part.open("rb") as reader:
                 shutil.copyfileobj(reader, writer, 1 << 20)
     return piece
+
+
+def _copy_stretches(source: Stream, cuts: Sequence[Cut], work: Path, progress: bool) -> list[Piece]:
+    """The pieces of a file on the web: what lies around each cut, copied by byte ranges as its index says."""
+    pieces = []
+    for cut in tqdm(cuts, desc="source", unit="cut", mininterval=0.5, disable=not progress):
+        piece = work / f"{cut.start:.3f}-{cut.end:.3f}.mkv"
+        if not piece.is_file():
+            _copy_stretch(source, max(0.0, cut.start - SEARCH_SECONDS), cut.end + SEARCH_SECONDS, piece)
+        info = probe(piece)
+        pieces.append(Piece(info, info.start_time))
+    return pieces
+
+
+def _copy_stretch(source: Stream, start: float, end: float, target: Path) -> None:
+    """Copy the packets between two times, and those before that they need, with the timestamps that they have."""
+    import av
+    from av.error import FFmpegError as LibavError
+
+    lines = "".join(f"{name}: {value}\r\n" for name, value in source.headers.items())
+    options = {"headers": lines, "reconnect": "1", "reconnect_on_network_error": "1", "rw_timeout": "30000000"}
+    try:
+        with ExitStack() as stack:
+            inputs = [stack.enter_context(av.open(source.url, options=options))]
+            if source.sound_url is not None:
+                inputs.append(stack.enter_context(av.open(source.sound_url, options=options)))
+            sound = inputs[-1].streams.audio[:1]
+            with atomic_path(target) as temporary, av.open(str(temporary), "w") as output:
+                streams = [(inputs[0], inputs[0].streams.video[0]), *((inputs[-1], stream) for stream in sound)]
+                # All of them before the first packet, which writes the file's head.
+                copies = [output.add_stream_from_template(stream) for _, stream in streams]
+                for (container, stream), copy in zip(streams, copies, strict=True):
+                    for packet in _packets_between(container, stream, start, end):
+                        packet.stream = copy
+                        output.mux(packet)
+    except (LibavError, IndexError) as error:
+        where = source.url.split("?", maxsplit=1)[0]
+        reason = getattr(error, "strerror", None) or error
+        raise HlkitError(
+            f"{where} can't be cut ({reason}). Run this again, or cut from the local recording."
+        ) from error
+
+
+def _packets_between(
+    container: InputContainer, stream: VideoStream | AudioStream, start: float, end: float
+) -> Iterator[Packet]:
+    container.seek(round(start * 1_000_000))
+    for packet in container.demux(stream):
+        if packet.dts is None or packet.time_base is None:
+            continue
+        if packet.dts * packet.time_base > end:
+            return
+        yield packet
 
 
 def align(video: Path, pieces: Sequence[Piece], cuts: Sequence[Cut]) -> list[Piece]:

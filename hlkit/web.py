@@ -221,7 +221,12 @@ def fetch_web(link: str, target: Path, *, quality: str, progress: bool = True) -
     came = [file for file in work.glob("video.*") if file.suffix.lower() in VIDEO_SUFFIXES]
     if len(came) != 1:
         raise HlkitError(f"yt-dlp ended without a video of {link}. Run this again.")
-    seconds, stated = probe(came[0]).duration, float(facts.get("duration") or 0)
+    stated = float(facts.get("duration") or 0)
+    try:
+        seconds = probe(came[0]).duration
+    except HlkitError:
+        shutil.rmtree(work)  # a second run would take it up again
+        raise
     if seconds < stated - max(MISSING_SECONDS, stated * MISSING_SHARE):
         shutil.rmtree(work)
         raise HlkitError(f"The site states {stated:.0f} s for {link}, but {seconds:.0f} s came. Run this again.")

@@ -14,8 +14,9 @@ from web_site import web_site
 from hlkit import remote
 from hlkit.cuts import Cut
 from hlkit.project import HlkitError
-from hlkit.remote import Segment, align, compare, find_playlist, plan_runs, read_playlist, write_remote_reel
+from hlkit.remote import Segment, align, compare, find_source, plan_runs, read_playlist, write_remote_reel
 from hlkit.video import open_container, probe, run_ffmpeg
+from hlkit.web import Stream
 
 PLAYLIST = "https://a.org/v/index.m3u8?signature=x"
 
@@ -121,6 +122,10 @@ def expected(cuts):
     return [number for cut in cuts for number in range(round(cut.start * 20), round(cut.end * 20))]
 
 
+def hls(site, path):
+    return Stream(site.url + path, None, is_hls=True, headers={})
+
+
 def moved(site):
     return sum(site.sent.values())
 
@@ -131,7 +136,7 @@ def test_the_reel_shows_in_the_sources_pictures_what_the_local_ones_show(tmp_pat
     cuts = [Cut(1.0, 3.5), Cut(30.1, 34.0), Cut(55.0, 58.0)]
     with web_site(tmp_path) as site:
         write_remote_reel(
-            low, f"{site.url}/source/index-dvr.m3u8?signed=1", cuts, tmp_path / "reel.mp4", progress=False
+            low, hls(site, "/source/index-dvr.m3u8?signed=1"), cuts, tmp_path / "reel.mp4", progress=False
         )
         asked = {path for path, _ in site.asked if path.endswith(("ts", "mp4"))}
     assert numbers(tmp_path / "reel.mp4") == expected(cuts)
@@ -141,13 +146,41 @@ def test_the_reel_shows_in_the_sources_pictures_what_the_local_ones_show(tmp_pat
     assert not list(tmp_path.glob(".source-*"))
 
 
+@pytest.mark.parametrize("parts", ["both", "apart"])
+def test_a_source_that_is_a_file_or_two(tmp_path, parts):
+    """As YouTube has them: pictures and sound of the best quality lie in two files."""
+    low = make_renditions(tmp_path, seconds=60, late=7)
+    cuts = [Cut(1.0, 3.5), Cut(30.1, 34.0), Cut(55.0, 58.0)]
+    if parts == "apart":
+        for kind in ("v", "a"):
+            node = ffmpeg.input(str(tmp_path / "all.mp4"))[f"{kind}:0"].output(str(tmp_path / f"{kind}.mp4"), c="copy")
+            run_ffmpeg(node, progress=False)
+    with web_site(tmp_path) as site:
+        urls = (f"{site.url}/all.mp4", None) if parts == "both" else (f"{site.url}/v.mp4", f"{site.url}/a.mp4")
+        source = Stream(*urls, is_hls=False, headers={"X-Asked": "by hlkit"})
+        write_remote_reel(low, source, cuts, tmp_path / "reel.mp4", progress=False)
+        assert {headers["X-Asked"] for headers in site.headers} == {"by hlkit"}
+    assert numbers(tmp_path / "reel.mp4") == expected(cuts)
+    assert probe(tmp_path / "reel.mp4").has_audio
+
+
+def test_a_file_that_is_gone(tmp_path):
+    low = make_numbered(tmp_path / "low.mp4", seconds=2) and tmp_path / "low.mp4"
+    with (
+        web_site(tmp_path) as site,
+        pytest.raises(HlkitError, match=r"/gone\.mp4 can't be cut \(.*Not Found.*\)\. Run"),
+    ):
+        source = Stream(f"{site.url}/gone.mp4?signature=1", None, is_hls=False, headers={})
+        write_remote_reel(low, source, [Cut(0, 1)], tmp_path / "reel.mp4", progress=False)
+
+
 @pytest.mark.slow
 def test_five_highlights_of_half_an_hour_move_an_eighth_of_it_at_most(tmp_path):
     low = make_renditions(tmp_path, seconds=1800, late=3)
     size = sum(file.stat().st_size for file in (tmp_path / "source").iterdir())
     cuts = [Cut(start, start + 10) for start in (59.0, 432.1, 777.7, 1234.5, 1780.0)]
     with web_site(tmp_path) as site:
-        write_remote_reel(low, f"{site.url}/source/index-dvr.m3u8", cuts, tmp_path / "reel.mp4", progress=False)
+        write_remote_reel(low, hls(site, "/source/index-dvr.m3u8"), cuts, tmp_path / "reel.mp4", progress=False)
     assert moved(site) <= size / 8
     assert numbers(tmp_path / "reel.mp4") == expected(cuts)
     print(f"moved {moved(site):,} of {size:,} bytes, 1/{size / moved(site):.1f}")
@@ -166,7 +199,7 @@ def test_a_segment_that_fails_is_asked_for_again_after_growing_waits(small, tmp_
     monkeypatch.setattr(remote.time, "sleep", waits.append)
     site.faults = {"/source/2.ts": [503, 500, "short"]}
     cuts = [Cut(9.0, 11.0)]
-    write_remote_reel(low, f"{site.url}/source/index-dvr.m3u8", cuts, tmp_path / "reel.mp4", progress=False)
+    write_remote_reel(low, hls(site, "/source/index-dvr.m3u8"), cuts, tmp_path / "reel.mp4", progress=False)
     assert numbers(tmp_path / "reel.mp4") == expected(cuts)
     assert [wait for wait in waits if wait] == list(remote.WAITS)
 
@@ -179,11 +212,11 @@ def test_what_has_been_fetched_is_not_fetched_again(small, tmp_path, monkeypatch
         HlkitError, match=r"/source/3\.ts does not come \(HTTP Error 503.*\)\. Run this again"
     ) as caught:
         write_remote_reel(
-            low, f"{site.url}/source/index-dvr.m3u8?s=1", [Cut(5.0, 15.0)], tmp_path / "r.mp4", progress=False
+            low, hls(site, "/source/index-dvr.m3u8?s=1"), [Cut(5.0, 15.0)], tmp_path / "r.mp4", progress=False
         )
     assert "?" not in str(caught.value)
     write_remote_reel(
-        low, f"{site.url}/source/index-dvr.m3u8?s=2", [Cut(5.0, 15.0)], tmp_path / "r.mp4", progress=False
+        low, hls(site, "/source/index-dvr.m3u8?s=2"), [Cut(5.0, 15.0)], tmp_path / "r.mp4", progress=False
     )
     fetched = [path for path, _ in site.asked if path.endswith(".ts")]
     assert len(set(fetched)) < len(fetched) <= len(set(fetched)) + 1
@@ -193,8 +226,8 @@ def test_a_source_that_shows_something_else_is_refused(small, tmp_path):
     _, site = small
     make_numbered(tmp_path / "other.mp4", seconds=20, fps=10, first=20_000)
     with pytest.raises(HlkitError, match=r"does not show at 0:00:08 what other\.mp4 shows there"):
-        url = f"{site.url}/source/index-dvr.m3u8"
-        write_remote_reel(tmp_path / "other.mp4", url, [Cut(8.0, 9.0)], tmp_path / "reel.mp4", progress=False)
+        source = hls(site, "/source/index-dvr.m3u8")
+        write_remote_reel(tmp_path / "other.mp4", source, [Cut(8.0, 9.0)], tmp_path / "reel.mp4", progress=False)
 
 
 def test_a_still_picture_takes_the_offset_of_the_others(tmp_path):
@@ -221,4 +254,4 @@ def test_what_has_no_larger_source(tmp_path, monkeypatch, source, says):
     monkeypatch.chdir(tmp_path)
     Path("a.mp4").touch()
     with pytest.raises(HlkitError, match=f"The recording was {says}.*no larger source"):
-        find_playlist(source)
+        find_source(source)

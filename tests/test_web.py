@@ -93,6 +93,14 @@ def test_a_quality_that_is_not_offered(site, videos):
         download(f"{site.url}/all.m3u8", videos, quality="480p", progress=False)
 
 
+def test_pictures_that_nothing_here_decodes_do_not_stay(site, videos):
+    content = (site.folder / "low.mp4").read_bytes()
+    (site.folder / "odd.mp4").write_bytes(content.replace(b"avc1", b"zzz1").replace(b"avcC", b"zzzC"))
+    with pytest.raises(HlkitError, match=r"can't be decoded"):
+        download(f"{site.url}/odd.mp4", videos, progress=False)
+    assert left(videos) == []
+
+
 @pytest.mark.parametrize("fault", [503, "short"])
 def test_a_file_that_breaks_off_goes_on(site, videos, fault):
     site.faults = {"/low.mp4": [fault, fault]}

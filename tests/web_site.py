@@ -21,6 +21,7 @@ class WebSite:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
         self.sent: Counter[str] = Counter()
+        self.headers: list[dict[str, str]] = []
         self.asked: list[tuple[str, str | None]] = []  # path and Range
         self.faults: dict[str, list] = {}
         self.busy = threading.Event()  # set when a request waits for an Event
@@ -43,6 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.site.lock:
             faults = self.site.faults.get(path, [])
             fault = faults.pop(0) if faults and self.command == "GET" else None
+            self.site.headers.append(dict(self.headers))
             self.site.asked.append((path, self.headers.get("Range")))
         if isinstance(fault, threading.Event):
             self.site.busy.set()

@@ -115,7 +115,7 @@ def reel(
         say: takes the lines for the user.
     """
     from hlkit.reel import plan_cuts, write_reel
-    from hlkit.remote import find_playlist, write_remote_reel
+    from hlkit.remote import find_source, write_remote_reel
 
     folder = project.reel("any").parent
     chosen = list(videos or sorted(file.stem for file in folder.glob("*.csv")))
@@ -133,8 +133,8 @@ def reel(
         scores = tables.read_scores(project, video, run=current_run(project, None)) if overlay == "score" else None
         cuts = plan_cuts(highlights, probe(recording))
         if source == "remote" and cuts:
-            playlist = find_playlist(tables.source_of(project, video))
-            write_remote_reel(recording, playlist, cuts, target, overlay=overlay, scores=scores, progress=progress)
+            distant = find_source(tables.source_of(project, video))
+            write_remote_reel(recording, distant, cuts, target, overlay=overlay, scores=scores, progress=progress)
         else:
             write_reel(recording, cuts, target, overlay=overlay, scores=scores, progress=progress)
         project.mark_done("reel", video, made_from, [target])
