@@ -1,8 +1,8 @@
 """Analyse low, cut high: a reel out of a site's best rendition, of which only the cuts' own stretches are fetched.
 
-The recording in the project is a small rendition. The large one is a list of segments of a few seconds (HLS, RFC 8216)
 The recording here is a small rendition. The large one is a list of segments of a few seconds (HLS, RFC 8216) or a file
 with an index: what a cut needs of it is fetched into a *piece*. The clocks of the two renditions can differ, so each
+piece is laid over the recording by its pictures: the first ones of the cut are looked for in the piece, to the frame.
 """
 
 from __future__ import annotations

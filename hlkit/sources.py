@@ -150,6 +150,16 @@ def read_many(source: str | Path) -> list[tuple[str, str | None]]:
             raise HlkitError(f"The folder {path} has no videos ({', '.join(VIDEO_SUFFIXES)}).")
     else:
         wanted = _read_list(path)
+    check_ids(wanted)
+    return wanted
+
+
+def check_ids(wanted: Sequence[tuple[str, str | None]]) -> None:
+    """Refuse recordings of which one would take the other's place.
+
+    Raises:
+        HlkitError: names two that would get one id.
+    """
     seen: dict[str, str] = {}
     for each, video in wanted:
         name = video or default_id(each)
@@ -158,7 +168,6 @@ def read_many(source: str | Path) -> list[tuple[str, str | None]]:
                 f"'{each}' and '{seen[name]}' would both get the id '{name}'. Give ids in a list, or rename."
             )
         seen[name] = each
-    return wanted
 
 
 def _read_list(path: Path) -> list[tuple[str, str | None]]:

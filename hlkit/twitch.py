@@ -68,7 +68,7 @@ def read_renditions(facts: Mapping[str, Any]) -> list[Rendition]:
 
 
 def read_facts(facts: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-    """Title, channel, time of publishing and chapters (start, end in s, title), and the length in seconds."""
+    """Title, channel, when it began (`published`), chapters (start, end in s, title); and the length in seconds."""
     chapters = [
         {
             "start": chapter["positionMilliseconds"] / 1000,

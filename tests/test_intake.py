@@ -73,7 +73,7 @@ def test_the_newest_of_a_channel_come(site, project):
 
 def test_a_channel_is_listed(site):
     said = []
-    site.videos["1234567"]["title"] = "Friday"
+    site.videos["1234567"]["title"] = "Fri\x1bday\r\n"
     table = stages.channel("streamer", limit=3, say=said.append)
     assert table["id"].to_list() == ["1234567"]
     assert said == ["https://www.twitch.tv/videos/1234567   0:00:24  2026-01-02  Friday"]
@@ -95,6 +95,8 @@ def test_a_folder_and_a_list_come_and_one_that_fails_keeps_none_away(project, tm
     assert project.video_ids() == ["a", "b", "sea"]
     assert sum("downloaded" in line for line in said) == 3
     assert any("broken.mp4" in line for line in said)
+    with pytest.raises(HlkitError, match=r"a\.mp4' and '.*a\.mp4' would both get the id 'a'"):
+        stages.download(project, [tmp_path / "folder", tmp_path / "folder" / "a.mp4"])
     with pytest.raises(HlkitError, match="fits one recording, not 2"):
         stages.download(project, tmp_path / "folder", video="x")
 

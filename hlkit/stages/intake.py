@@ -71,7 +71,7 @@ def download(
 def _expand(sources: Sequence[str | Path], limit: int) -> list[tuple[str, str | None]]:
     """Each recording's source, and its id where a list gives one."""
     from hlkit.download import list_videos
-    from hlkit.sources import is_many, is_playlist, read_many
+    from hlkit.sources import check_ids, is_many, is_playlist, read_many
 
     wanted = []
     for source in map(str, sources):
@@ -81,6 +81,7 @@ def _expand(sources: Sequence[str | Path], limit: int) -> list[tuple[str, str | 
             wanted += [(link, None) for link in list_videos(source, limit=limit)["link"]]
         else:
             wanted.append((source, None))
+    check_ids(wanted)
     return wanted
 
 
@@ -128,7 +129,8 @@ def channel(name: str, *, limit: int = 10, say: Say = print) -> pl.DataFrame:
     table = list_videos(name, limit=limit)
     for row in table.iter_rows(named=True):
         length = "" if row["length"] is None else format_time(row["length"])
-        say(f"{row['link']}  {length:>8}  {row['published'][:10]:10}  {row['title']}")
+        title = "".join(letter for letter in row["title"] if letter.isprintable())  # others wrote it
+        say(f"{row['link']}  {length:>8}  {row['published'][:10]:10}  {title}")
     if table.is_empty():
         say(f"{name} has no videos.")
     return table
