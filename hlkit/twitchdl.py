@@ -5,7 +5,6 @@ It is GPL software and runs as a program of its own. Left to itself it asks when
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -34,6 +33,11 @@ WAITS = (2.0, 10.0, 30.0)
 
 # Reading blocks: where signals go to any thread, Ctrl-C would wait for the program's next line.
 STOP_SECONDS = 0.2
+
+# Starts what follows so that Linux ends it when this process is killed (PR_SET_PDEATHSIG, prctl(2)): or it would go on
+# writing beside the run that comes next. `preexec_fn` would do the same, but may hang where there are threads.
+_STARTER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+_DIE_WITH_PARENT = (sys.executable, "-I", "-c", _STARTER) if sys.platform == "linux" else ()
 
 Result = TypeVar("Result")
 
@@ -91,14 +95,13 @@ def run_twitch_dl(args: list[str], *, cwd: Path, on_line: Callable[[str], object
         TwitchDlError: when it fails for another reason, with its last words.
     """
     process = subprocess.Popen(
-        [_twitch_dl(), *args],
+        [*_DIE_WITH_PARENT, _twitch_dl(), *args],
         cwd=cwd,
         env=_environment(cwd),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # it starts ffmpeg, which must end with it
-        preexec_fn=_die_with_parent(),
     )
     assert process.stdout is not None and process.stderr is not None
     words: deque[str] = deque(maxlen=3)
@@ -161,14 +164,6 @@ def _twitch_dl() -> str:
     if found := shutil.which("twitch-dl") or shutil.which(str(beside)):
         return found
     raise HlkitError("The program twitch-dl is not here. Run `pip install twitch-dl`.")
-
-
-def _die_with_parent() -> Callable[[], object] | None:
-    """What makes a child end when this process is killed: or it would go on writing beside the run that follows."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

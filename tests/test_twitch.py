@@ -274,7 +274,7 @@ def test_the_token_is_on_no_command_line_and_in_no_file_or_line(site, videos, fa
     expected = pytest.warns(HlkitWarning) if fault else monkeypatch.context()
     with expected as warned:
         assert is_whole(download("1234567", videos, progress=False))
-    assert any(command[1:2] == ["download"] for command in started)
+    assert any("download" in command for command in started)
     shown = [" ".join(command) for command in started] + [caplog.text, *capfd.readouterr()]
     shown += [str(each.message) for each in warned] if fault else []
     files = [path.read_bytes() for path in videos.rglob("*") if path.is_file()]
