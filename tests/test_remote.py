@@ -11,10 +11,13 @@ from recordings import make_numbered, read_number
 from twitch_site import segment
 from web_site import web_site
 
-from hlkit import remote
+from hlkit import segments as module
+from hlkit.alignment import align, compare
 from hlkit.cuts import Cut
 from hlkit.project import HlkitError
-from hlkit.remote import Segment, align, compare, find_source, plan_runs, read_playlist, write_remote_reel
+from hlkit.reel import Piece
+from hlkit.remote import find_source, write_remote_reel
+from hlkit.segments import Segment, plan_runs, read_playlist
 from hlkit.video import open_container, probe, run_ffmpeg
 from hlkit.web import Stream
 
@@ -60,9 +63,9 @@ def test_playlists_that_can_not_be_cut_from(text, says):
 def test_the_segments_of_a_cut():
     segments = [Segment(str(number), number * 10.0, number * 10.0 + 10) for number in range(6)]
     cuts = [Cut(0, 7.5), Cut(8.5, 12), Cut(22, 28), Cut(22.1, 27.9), Cut(51, 59.9)]
-    assert plan_runs(cuts, segments) == [range(1), range(2), range(2, 3), range(2, 3), range(4, 6)]
+    assert plan_runs(cuts, segments, margin=2.0) == [range(1), range(2), range(2, 3), range(2, 3), range(4, 6)]
     with pytest.raises(HlkitError, match="lies behind the source's end, 0:01:00"):
-        plan_runs([Cut(60, 61)], segments)
+        plan_runs([Cut(60, 61)], segments, margin=2.0)
 
 
 @given(
@@ -196,17 +199,17 @@ def small(tmp_path):
 def test_a_segment_that_fails_is_asked_for_again_after_growing_waits(small, tmp_path, monkeypatch):
     low, site = small
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(module.time, "sleep", waits.append)
     site.faults = {"/source/2.ts": [503, 500, "short"]}
     cuts = [Cut(9.0, 11.0)]
     write_remote_reel(low, hls(site, "/source/index-dvr.m3u8"), cuts, tmp_path / "reel.mp4", progress=False)
     assert numbers(tmp_path / "reel.mp4") == expected(cuts)
-    assert [wait for wait in waits if wait] == list(remote.WAITS)
+    assert [wait for wait in waits if wait] == list(module.WAITS)
 
 
 def test_what_has_been_fetched_is_not_fetched_again(small, tmp_path, monkeypatch):
     low, site = small
-    monkeypatch.setattr(remote, "WAITS", ())
+    monkeypatch.setattr(module, "WAITS", ())
     site.faults = {"/source/3.ts": [503]}
     with pytest.raises(
         HlkitError, match=r"/source/3\.ts does not come \(HTTP Error 503.*\)\. Run this again"
@@ -220,6 +223,19 @@ def test_what_has_been_fetched_is_not_fetched_again(small, tmp_path, monkeypatch
     )
     fetched = [path for path, _ in site.asked if path.endswith(".ts")]
     assert len(set(fetched)) < len(fetched) <= len(set(fetched)) + 1
+
+
+def test_a_segment_that_is_no_video_does_not_stay(small, tmp_path):
+    low, site = small
+    wrong = site.folder / "source" / "2.ts"
+    right = wrong.read_bytes()
+    wrong.write_bytes(b"<html>busy</html>")
+    cuts = [Cut(8.5, 11.5)]
+    with pytest.raises(HlkitError):
+        write_remote_reel(low, hls(site, "/source/index-dvr.m3u8"), cuts, tmp_path / "reel.mp4", progress=False)
+    wrong.write_bytes(right)
+    write_remote_reel(low, hls(site, "/source/index-dvr.m3u8"), cuts, tmp_path / "reel.mp4", progress=False)
+    assert numbers(tmp_path / "reel.mp4") == expected(cuts)
 
 
 def test_a_source_that_shows_something_else_is_refused(small, tmp_path):
@@ -242,7 +258,7 @@ def test_a_still_picture_takes_the_offset_of_the_others(tmp_path):
         return tmp_path / name
 
     low, late = make("low.mp4", 0), make("late.mp4", 0.7)
-    whole = remote.Piece(probe(late))
+    whole = Piece(probe(late))
     pieces = align(low, [whole, whole], [Cut(3.0, 5.0), Cut(14.0, 16.0)])
     assert [round(piece.offset, 3) for piece in pieces] == [0.7, 0.7]
 
