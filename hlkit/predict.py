@@ -6,7 +6,7 @@ not grow with the recording, and the score of a frame is the same whichever part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def predict(
         scores = _score(model, config, batches, run, batch_size=batch_size, device=device, bar=bar)
     times = [float(frame / rate) for frame in wanted]
     table = pl.DataFrame({"video": [video_id] * len(times), "time": times})
-    return _with_scores(table, scores[wanted.start - read.start :][: len(wanted)], config)
+    return score_table(table, scores[wanted.start - read.start :][: len(wanted)], config.classes)
 
 
 def predict_frames(
@@ -115,7 +115,7 @@ def predict_frames(
     with _progress(len(frames), "scoring", progress) as bar:
         batches = (pictures.pictures(range(len(frames))[start : start + batch_size]) for start in starts)
         scores = _score(model, config, batches, find_runs(frames), batch_size=batch_size, device=device, bar=bar)
-    return _with_scores(frames.select("video", "time"), scores, config)
+    return score_table(frames, scores, config.classes)
 
 
 def plan_frames(
@@ -196,8 +196,10 @@ def _in_equal_batches(network: Callable[[Tensor], Tensor], inputs: Tensor, batch
     return torch.cat(outputs)
 
 
-def _with_scores(table: pl.DataFrame, scores: np.ndarray, config: ModelConfig) -> pl.DataFrame:
-    if len(config.classes) == 2:
-        return table.with_columns(pl.Series("score", scores[:, 1]))
-    names = [f"score_{name}" for name in config.classes]
-    return table.with_columns(pl.Series(name, scores[:, index]) for index, name in enumerate(names) if index)
+def score_table(frames: pl.DataFrame, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
+    """Probabilities `(n, classes)` as a score table with the `video` and `time` of `frames`; see `predict`."""
+    table, values = frames.select("video", "time"), probabilities.astype(np.float32)
+    if len(classes) == 2:
+        return table.with_columns(pl.Series("score", values[:, 1]))
+    names = [f"score_{name}" for name in classes]
+    return table.with_columns(pl.Series(name, values[:, index]) for index, name in enumerate(names) if index)

@@ -160,6 +160,10 @@ class Project:
         """The frame index of one video."""
         return self.frames / video / "index.parquet"
 
+    def signals(self, video: str) -> Path:
+        """The folder of what was heard and seen in one video."""
+        return self.root / "signals" / video
+
     def labels(self, video: str) -> Path:
         """The label spans of one video."""
         return self.root / "labels" / f"{video}.csv"

@@ -27,7 +27,7 @@ from hlkit.cuts import Cut, plan_cuts, reel_rate, write_cut_list
 from hlkit.overlay import MARGIN, ScoreTexts, frame_rate_of, score_texts, write_pictures
 from hlkit.packets import check_whole, find_start, has_sound
 from hlkit.project import HlkitError, fingerprint, format_time, write_text
-from hlkit.signals import GAP_SECONDS
+from hlkit.sound import GAP_SECONDS
 from hlkit.video import VideoInfo, find_ffmpeg, open_container, open_ffmpeg, probe, run_ffmpeg
 
 __all__ = ["Cut", "Piece", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]

@@ -1,4 +1,4 @@
-"""Signals besides the model's score, as tables by time: how loud it is, and how much the picture changes."""
+"""Signals besides the model's score, as tables by time: loudness, change of the picture, how busy the chat is."""
 
 from __future__ import annotations
 
@@ -14,15 +14,8 @@ from tqdm.auto import tqdm
 
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.shards import FrameReader
-from hlkit.video import open_ffmpeg, probe
-
-# Speech and game sound lie below 8 kHz; more samples would cost time and change the loudness little.
-SAMPLE_RATE = 16_000
-BLOCK_SAMPLES = SAMPLE_RATE * 4
-# Quieter than any recording's noise, and finite where the sound is digital silence.
-FLOOR_DBFS = -100.0
-# Sound that is this far from its timestamp is moved there: less than one picture, more than timestamps jitter.
-GAP_SECONDS = 0.02
+from hlkit.sound import FLOOR_DB, SAMPLE_RATE, read_sound
+from hlkit.video import probe
 
 
 def loudness(
@@ -61,29 +54,11 @@ def loudness(
         return table.with_columns(pl.lit(None, dtype=pl.Float32).alias("loudness"))
     begins = np.rint(seconds * SAMPLE_RATE).astype(np.int64)
     ends = np.maximum(np.rint((seconds + window_seconds) * SAMPLE_RATE).astype(np.int64), begins + 1)
-    power = _window_sums(_sound(video, int(ends.max(initial=0)), progress), begins, ends) / (ends - begins)
-    floor = 10 ** (FLOOR_DBFS / 10)
+    power = _window_sums(
+        read_sound(video, int(ends.max(initial=0)), desc="loudness", progress=progress), begins, ends
+    ) / (ends - begins)
+    floor = 10 ** (FLOOR_DB / 10)
     return table.with_columns(pl.Series("loudness", 10 * np.log10(np.maximum(power, floor)), dtype=pl.Float32))
-
-
-def _sound(video: Path, samples: int, progress: bool) -> Iterator[np.ndarray]:
-    """The first `samples` samples of the first sound track, counted from time 0, in blocks of f32 (n,)."""
-    import ffmpeg
-
-    sound: Any = ffmpeg.input(f"file:{Path(video).resolve()}")["a:0"]
-    # Gaps and a late start are filled with silence, so that a sample's number tells its time.
-    sound = sound.filter("aresample", **{"async": 1, "min_hard_comp": GAP_SECONDS, "first_pts": 0})
-    output = sound.output("pipe:", format="f32le", acodec="pcm_f32le", ac=1, ar=SAMPLE_RATE)
-    total = round(samples / SAMPLE_RATE, 1)
-    bar = tqdm(total=total, desc="loudness", unit="s", mininterval=0.5, disable=not progress)
-    with bar, open_ffmpeg(output) as process:
-        assert process.stdout is not None
-        position = 0
-        while position < samples and (data := process.stdout.read(4 * min(BLOCK_SAMPLES, samples - position))):
-            block = np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")
-            position += len(block)
-            bar.update(round(len(block) / SAMPLE_RATE, 1))
-            yield block
 
 
 def _window_sums(blocks: Iterator[np.ndarray], begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -105,6 +80,47 @@ def _window_sums(blocks: Iterator[np.ndarray], begins: np.ndarray, ends: np.ndar
     # reduceat sums from each index to the next one, so every second sum is a window.
     indices = np.column_stack([np.searchsorted(edges, begins), np.searchsorted(edges, ends)]).ravel()
     return np.add.reduceat(between, indices)[::2]
+
+
+def chat_activity(
+    chat: pl.DataFrame,
+    times: Sequence[float] | np.ndarray | pl.Series,
+    *,
+    window_seconds: float = 5.0,
+    delay_seconds: float = 0.0,
+) -> pl.DataFrame:
+    """How busy the chat is around each of `times`.
+
+    Args:
+        chat: `time` (s), `author` (null where unknown) and optionally `emotes` (emotes in the message), a row a
+            message, in any order.
+        times: seconds from the start of the recording, in any order.
+        window_seconds: messages count in `[t + delay - w/2, t + delay + w/2)`.
+        delay_seconds: by how much the chat lags behind the game.
+
+    Returns:
+        A row for each time, in the order given: `time` f64, s; `chat_rate` f32, messages a second; `chatters` f32,
+        different authors in the window; `emote_share` f32, the share of messages with an emote, 0 to 1, 0 for none.
+
+    Raises:
+        HlkitError: for a window that is not positive.
+    """
+    if not window_seconds > 0:
+        raise HlkitError(f"The chat's window is {window_seconds} s. Give a number above 0.")
+    seconds = np.asarray(times, dtype=np.float64).reshape(-1)
+    chat = chat.sort("time")
+    said = chat["time"].to_numpy()
+    first = np.searchsorted(said, seconds + (delay_seconds - window_seconds / 2))
+    stop = np.searchsorted(said, seconds + (delay_seconds + window_seconds / 2))
+    authors = chat["author"].rank("dense").fill_null(0).to_numpy()
+    chatters = [len(np.unique(authors[begin:end])) for begin, end in zip(first, stop, strict=True)]
+    has_emote = (chat["emotes"] > 0).to_numpy() if "emotes" in chat.columns else np.zeros(len(chat), dtype=bool)
+    emotes = np.concatenate([[0], np.cumsum(has_emote)])
+    share = (emotes[stop] - emotes[first]) / np.maximum(stop - first, 1)
+    columns = {"chat_rate": (stop - first) / window_seconds, "chatters": chatters, "emote_share": share}
+    return pl.DataFrame(
+        {"time": seconds} | {name: pl.Series(column, dtype=pl.Float32) for name, column in columns.items()}
+    )
 
 
 def picture_change(frames: pl.DataFrame, root: Path, *, progress: bool = True) -> pl.DataFrame:

@@ -111,6 +111,40 @@ def split_frames(
     )
 
 
+def fold_frames(
+    frames: pl.DataFrame, folds: int, *, chunk_seconds: float = 30.0, purge_seconds: float = 5.0, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split a labelled table several times, so that each chunk is held back once: cross-validation by whole chunks.
+
+    Args:
+        frames: as for `split_frames`, with `label`; below 0 stands for frames that nobody looked at.
+        folds: how many splits at most, 2 or more; there are no more than chunks with highlights, which are dealt out
+            evenly.
+        chunk_seconds, purge_seconds, seed: as for `split_frames`.
+
+    Returns:
+        For each fold two masks, bool (rows,): what to learn from, and what is held back. Empty when fewer than two
+        chunks hold highlights, so that none can be spared.
+
+    Raises:
+        HlkitError: for an argument out of range.
+    """
+    if folds < 2 or purge_seconds < 0:
+        raise HlkitError(f"folds={folds} and purge_seconds={purge_seconds:g}; give at least 2 folds and 0 s.")
+    chunk, blocks = _chunks(frames, chunk_seconds)
+    positive = _presence(chunk.to_numpy(), _labels(frames), blocks.height).any(axis=1)
+    folds = min(folds, int(positive.sum()))
+    if folds < 2:
+        return []
+    rng = np.random.default_rng(seed)
+    dealt = np.empty(blocks.height, dtype=np.int64)
+    for group in (positive, ~positive):
+        dealt[rng.permutation(np.flatnonzero(group))] = np.arange(group.sum()) % folds
+    closed = blocks.with_columns(pl.col("start") - purge_seconds, pl.col("end") + purge_seconds)
+    held = [(dealt == fold)[chunk.to_numpy()] for fold in range(folds)]
+    return [(~covered(frames, closed.filter(pl.Series(dealt == fold))), held[fold]) for fold in range(folds)]
+
+
 def rebalance(labels: np.ndarray | pl.Series, positive_share: float | None = 0.3) -> np.ndarray:
     """Weights for a sampler, so that positives make up `positive_share` of what it draws and no frame is thrown away.
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.project import Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.sequences import missing_sources, score_sequence, sequence_file, train_sequence
 
 if TYPE_CHECKING:
     from hlkit.callbacks import LoggerName
     from hlkit.training import Monitor
+
+SequenceKind = Literal["gru", "lstm", "none"]
 
 
 def train(
@@ -29,6 +34,7 @@ def train(
     epochs: int = DEFAULT_EPOCHS,
     positive_share: float | None = 0.3,
     monitor: Monitor = "val_ap",
+    sequence: SequenceKind = "gru",
     seed: int = 0,
     logger: LoggerName = "csv",
     redo: bool = False,
@@ -36,6 +42,10 @@ def train(
     say: Say = print,
 ) -> Path:
     """Train a model on the labelled videos and return its checkpoint, `models/<run>/model.ckpt`.
+
+    The picture network comes first. Then a sequence model (`sequence.ckpt`) learns from the sound, the motion, the chat
+    where there is one, and the picture network's features where that began from pretrained weights: what a network
+    learns from random weights and an hour of pictures does not carry over to the next stream.
 
     A run that was interrupted goes on after its last whole epoch. The run and its videos become the project's settings.
 
@@ -49,6 +59,8 @@ def train(
         epochs: passes over the training part.
         positive_share: the share of highlight frames in what a pass draws; None leaves it as it is.
         monitor: the validation metric whose best epoch is kept, such as `val_ap` or `val_precision`.
+        sequence: the recurrent network over sound and motion, `gru` or `lstm`, whose scores are the run's; `none`
+            leaves the scores to the picture network.
         seed: of split, sampling, augmentation and initial weights.
         logger: `csv`, or `mlflow` or `wandb` beside it.
         redo: train from the beginning.
@@ -63,6 +75,7 @@ def train(
     inputs = {video: [fingerprint(project.index(video)), fingerprint(project.labels(video))] for video in chosen}
     options = {"backbone": backbone, "num_frames_per_clip": num_frames_per_clip, "weights": weights, "epochs": epochs}
     made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
+    made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
     folder = project.model(run)
     checkpoint = folder / "model.ckpt"
     if already_done(project, "train", run, made_from, redo, say):
@@ -89,8 +102,22 @@ def train(
         logger=logger,
         progress=progress,
     )
+    outputs = [checkpoint, folder / "metrics.csv", folder / "card.md"]
+    if sequence == "none":
+        sequence_file(project, run).unlink(missing_ok=True)
+    else:
+        pretrained = weights is not None
+        reached = train_sequence(
+            project, run, chosen, rnn=sequence, with_pictures=pretrained, seed=seed, progress=progress
+        )
+        outputs.append(sequence_file(project, run))
+        if reached:
+            say(
+                f"{run}: average precision {reached['val_ap']:.3f} on chunks that were held back; chance has "
+                f"{reached['val_base_rate']:.3f}."
+            )
     project.save_settings(run=run, train_videos=chosen)
-    project.mark_done("train", run, made_from, [checkpoint, folder / "metrics.csv", folder / "card.md"])
+    project.mark_done("train", run, made_from, outputs)
     say(f"{run}: trained on {', '.join(chosen)}; what it is stands in {folder / 'card.md'}.")
     return checkpoint
 
@@ -126,21 +153,46 @@ def infer(
     stretch = {"start": start or 0.0, "end": end, "duration": duration}
     whole = start is end is duration is None
     for video in chosen:
-        made_from = {"model": fingerprint(checkpoint), "video": tables.content(project, video), "stretch": stretch}
+        made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}
         if already_done(project, "infer", f"{run}-{video}", made_from, redo, say):
             continue
-        from hlkit.predict import predict, predict_frames
-        from hlkit.training import load_model
-
-        model, config = load_model(checkpoint)
-        if whole and tables.frame_settings(project, video) == (config.fps, config.size):
-            index = read_index(project.frames / video)
-            scores = predict_frames(model, config, index, project.frames, progress=progress)
+        if sequence_file(project, run).is_file():
+            wanted = None if whole else _wanted(project, run, video, stretch)
+            scores = score_sequence(project, run, video, wanted=wanted, progress=progress)
+            if missing := missing_sources(project, run, video):
+                say(f"{video}: it has no {' and no '.join(missing)}, which {run} learned from; scored by the rest.")
         else:
-            scores = predict(model, config, project.video(video), video_id=video, progress=progress, **stretch)
+            scores = _picture_scores(project, checkpoint, video, None if whole else stretch, progress)
         target = project.scores(run, video)
         with atomic_path(target) as temporary:
             scores.write_parquet(temporary)
         project.mark_done("infer", f"{run}-{video}", made_from, [target])
         say(f"{video}: {len(scores):,} frames scored by {run}.")
     return chosen
+
+
+def _model_content(project: Project, run: str) -> str:
+    """A short name for all that scores depend on in a run."""
+    files = [tables.checkpoint(project, run), sequence_file(project, run)]
+    return "-".join(fingerprint(file) for file in files if file.is_file())
+
+
+def _wanted(project: Project, run: str, video: str, stretch: dict[str, Any]) -> range:
+    from hlkit.models import ModelConfig
+    from hlkit.predict import plan_frames
+
+    fps, size = tables.run_settings(project, run)
+    return plan_frames(ModelConfig(fps=fps, size=size), tables.length(project, video), **stretch)
+
+
+def _picture_scores(
+    project: Project, checkpoint: Path, video: str, stretch: dict[str, Any] | None, progress: bool
+) -> pl.DataFrame:
+    """Scores by the picture network alone."""
+    from hlkit.predict import predict, predict_frames
+    from hlkit.training import load_model
+
+    model, config = load_model(checkpoint)
+    if stretch is None and tables.frame_settings(project, video) == (config.fps, config.size):
+        return predict_frames(model, config, read_index(project.frames / video), project.frames, progress=progress)
+    return predict(model, config, project.video(video), video_id=video, progress=progress, **(stretch or {}))

@@ -100,6 +100,21 @@ def labels_of(project: Project, video: str) -> pl.DataFrame | None:
     return spans.filter(pl.col("label") != DEFAULT_CLASSES[0])
 
 
+def chat_of(project: Project, video: str) -> pl.DataFrame | None:
+    """The chat of a video (`time`, `author`, `text`), from `videos/<id>.chat.parquet`; None where there is none.
+
+    Raises:
+        HlkitError: when the file is damaged.
+    """
+    file = project.videos / f"{video}.chat.parquet"
+    if not file.is_file():
+        return None
+    try:
+        return pl.read_parquet(file)
+    except pl.exceptions.PolarsError as error:
+        raise HlkitError(f"{file} is damaged ({error}). Delete it, and download the video again.") from error
+
+
 def labelled_videos(project: Project) -> list[str]:
     """The ids of the videos that have a label file, sorted."""
     folder = project.root / "labels"
@@ -155,6 +170,16 @@ def checkpoint(project: Project, run: str) -> Path:
         known = ", ".join(sorted(path.parent.name for path in project.model(run).parent.glob("*/model.ckpt"))) or "none"
         raise HlkitError(f"There is no model '{run}' (trained: {known}). Train first (notebook 05, or `hlkit train`).")
     return file
+
+
+def run_settings(project: Project, run: str) -> tuple[str, int]:
+    """Frames per second and size in pixels of the pictures that a run's model reads."""
+    file = checkpoint(project, run).with_name("config.json")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return config["model"]["fps"], config["model"]["size"]
+    except (OSError, ValueError, KeyError) as error:
+        raise HlkitError(f"{file} is missing or damaged ({error}). Train again: `hlkit train --redo`.") from error
 
 
 def scored_videos(project: Project, run: str, videos: Sequence[str] | None = None) -> list[str]:

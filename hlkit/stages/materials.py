@@ -1,0 +1,128 @@
+"""What a project's videos offer the sequence model, worked out once and kept: `signals/<id>/`, and `.cache/` for what
+belongs to one model.
+
+The files' names tell what they were made from, so a changed recording or model makes them anew, and everything after
+them (sequence models, thresholds, windows) never decodes a video again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from hlkit.frames import read_index
+from hlkit.project import HlkitError, Project, atomic_path, fingerprint
+from hlkit.stages import tables
+
+if TYPE_CHECKING:
+    from hlkit.features import Material
+    from hlkit.models import Model
+
+
+def stored_material(project: Project, video: str, *, checkpoint: Path | None = None, progress: bool = True) -> Material:
+    """What the stored frames and the recording of a video hold.
+
+    Args:
+        project: must hold frames of the video. Without the recording its sound is taken from an earlier run, if any.
+        video: its id.
+        checkpoint: the picture model whose features are wanted; None for no picture features.
+        progress: show a progress bar.
+    """
+    from hlkit.features import Material, stored_pictures, watch
+
+    index = project.index(video)
+    table = read_index(project.frames / video)
+    frames = table.select("video", "frame", "time")
+    made = fingerprint(index)
+    motion_file = project.signals(video) / f"motion-{made}.npy"
+    if checkpoint is None:
+        pictures = stored_pictures(table, project.frames)
+        motion = _kept(motion_file, lambda: watch(pictures, len(table), progress=progress)[0])
+        picture = None
+    else:
+        picture_file = project.root / ".cache" / video / f"picture-{fingerprint(checkpoint)}-{made}.npy"
+        if not (motion_file.is_file() and picture_file.is_file()):
+            motion, picture = watch(
+                stored_pictures(table, project.frames), len(table), model=_model(checkpoint), progress=progress
+            )
+            assert picture is not None
+            _save(motion_file, motion)
+            _save(picture_file, picture)
+        motion, picture = _load(motion_file), _load(picture_file)
+    fps = tables.same_frame_settings(project, [video])[0]
+    sound = _sound(project, video, fps, len(frames), progress=progress)
+    return Material(frames, sound, motion, picture, tables.chat_of(project, video))
+
+
+def streamed_material(
+    project: Project, video: str, *, fps: str, size: int, wanted: range, checkpoint: Path | None, progress: bool = True
+) -> Material:
+    """What the frames `wanted` of a recording hold, decoded once and not kept; see `stored_material`."""
+    from hlkit.features import Material, watch
+    from hlkit.frames import stream_pictures
+    from hlkit.sound import log_mel
+    from hlkit.video import frame_rate, probe
+
+    rate, path = frame_rate(fps), project.video(video)
+    # The frame before the first tells how much the first one moved.
+    before = wanted.start > 0
+    pictures = stream_pictures(
+        path,
+        fps=rate,
+        size=size,
+        start=float((wanted.start - before) / rate),
+        end=min(probe(path).duration, float(wanted.stop / rate)),
+    )
+    model = None if checkpoint is None else _model(checkpoint)
+    motion, picture = watch(pictures, len(wanted) + before, model=model, progress=progress)
+    times = [float(number / rate) for number in wanted]
+    frames = pl.DataFrame({"video": [video] * len(wanted), "frame": wanted, "time": times})
+    heard = None
+    if probe(path).has_audio:
+        heard = log_mel(path, fps=fps, count=wanted.stop, progress=progress)[wanted.start :]
+    seen = None if picture is None else picture[before:]
+    return Material(frames, heard, motion[before:], seen, tables.chat_of(project, video))
+
+
+def _model(checkpoint: Path) -> Model:
+    from hlkit.training import load_model
+
+    return load_model(checkpoint)[0]
+
+
+def _sound(project: Project, video: str, fps: str, count: int, *, progress: bool) -> np.ndarray | None:
+    """The log-mel spectrogram of a video, None where it has no sound or neither recording nor spectrogram is here."""
+    from hlkit.sound import log_mel
+    from hlkit.video import probe
+
+    name = f"sound-{fps.replace('/', '_')}-{count}"
+    if video not in project.video_ids():
+        earlier = sorted(project.signals(video).glob(f"{name}-*.npy"))
+        return _load(earlier[-1]) if earlier else None
+    path = project.video(video)
+    if not probe(path).has_audio:
+        return None
+    file = project.signals(video) / f"{name}-{fingerprint(path)}.npy"
+    return _kept(file, lambda: log_mel(path, fps=fps, count=count, progress=progress))
+
+
+def _kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    if not file.is_file():
+        _save(file, make())
+    return _load(file)
+
+
+def _save(file: Path, table: np.ndarray) -> None:
+    with atomic_path(file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, table, allow_pickle=False)
+
+
+def _load(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise HlkitError(f"{file} is damaged ({error}). Delete it, and it is made again.") from error

@@ -1,0 +1,154 @@
+"""The sequence model of a run: `models/<run>/sequence.ckpt`, learned from all that the videos offer, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hlkit.project import HlkitError, Project, atomic_path, fingerprint, write_text
+from hlkit.stages import tables
+from hlkit.stages.materials import stored_material, streamed_material
+
+if TYPE_CHECKING:
+    from hlkit.features import Recipe
+    from hlkit.sequence import RNNKind, SequenceModel
+
+CARD_TITLE = "## Sequence model"
+
+
+def sequence_file(project: Project, run: str) -> Path:
+    """Where a run's sequence model lies."""
+    return project.model(run) / "sequence.ckpt"
+
+
+def train_sequence(
+    project: Project,
+    run: str,
+    videos: Sequence[str],
+    *,
+    rnn: RNNKind,
+    with_pictures: bool,
+    seed: int,
+    progress: bool,
+) -> dict[str, float]:
+    """Learn the sequence model of a run and return what it reached on chunks that were held back.
+
+    Writes `sequence.ckpt`, `held_out.parquet` (the frames with `label` and `score`, each scored by a network that had
+    not learned from it) and a section of `card.md`.
+
+    Args:
+        project: must hold frames and labels of the videos, and the run's picture model.
+        run: the name of the run.
+        videos: what to learn from.
+        rnn: "gru" or "lstm".
+        with_pictures: whether the picture model's features are a source.
+        seed: of all draws.
+        progress: show a progress bar.
+    """
+    import torch
+
+    from hlkit.features import learn_recipe
+    from hlkit.sequence import fit_sequence, to_checkpoint
+
+    labelled, classes = tables.labelled_frames(project, videos)
+    fps, _ = tables.same_frame_settings(project, videos)
+    picture_model = tables.checkpoint(project, run) if with_pictures else None
+    materials = [stored_material(project, video, checkpoint=picture_model, progress=progress) for video in videos]
+    order = [each.frames.join(labelled, on=["video", "frame"], how="left", maintain_order="left") for each in materials]
+    recipe = learn_recipe(materials, [table["label"].to_numpy() for table in order], seed=seed)
+    sources = {video: recipe.sources(material) for video, material in zip(videos, materials, strict=True)}
+    frames = pl.concat([table.select("video", "frame", "time", "label") for table in order])
+    fit = fit_sequence(frames, sources, classes=classes, fps=fps, rnn=rnn, seed=seed)
+    target = sequence_file(project, run)
+    content: dict[str, Any] = {"sequence": to_checkpoint(fit.model), "recipe": recipe.to_checkpoint()}
+    content["picture_model"] = None if picture_model is None else fingerprint(picture_model)
+    with atomic_path(target.with_name("held_out.parquet")) as temporary:
+        fit.held_out.write_parquet(temporary)
+    with atomic_path(target) as temporary:
+        torch.save(content, temporary)
+    _add_to_card(target.with_name("card.md"), fit.model, fit.metrics)
+    return fit.metrics
+
+
+def load_sequence(project: Project, run: str) -> tuple[SequenceModel, Recipe, bool]:
+    """A run's sequence model, its recipe, and whether it reads the picture model's features.
+
+    Raises:
+        HlkitError: when it is damaged, or was made with another picture model than the run has now.
+    """
+    from hlkit.features import Recipe
+    from hlkit.models import load_file
+    from hlkit.sequence import from_checkpoint
+
+    file = sequence_file(project, run)
+    content = load_file(file)
+    try:
+        model, recipe = from_checkpoint(content["sequence"]), Recipe.from_checkpoint(content["recipe"])
+        made_with = content["picture_model"]
+    except KeyError as error:
+        raise HlkitError(
+            f"{file} is no sequence model (it lacks {error}). Train again: `hlkit train --redo`."
+        ) from error
+    if made_with is not None and made_with != fingerprint(tables.checkpoint(project, run)):
+        raise HlkitError(f"{file} was made with another model.ckpt. Train again: `hlkit train --redo`.")
+    return model, recipe, made_with is not None
+
+
+def score_sequence(
+    project: Project, run: str, video: str, *, wanted: range | None = None, progress: bool = True
+) -> pl.DataFrame:
+    """The score table of a video by a run's sequence model; of the frames `wanted`, or all."""
+    from hlkit.predict import score_table
+    from hlkit.video import frame_count, frame_rate
+
+    model, recipe, with_pictures = load_sequence(project, run)
+    picture_model = tables.checkpoint(project, run) if with_pictures else None
+    fps, size = tables.run_settings(project, run)
+    if wanted is None and tables.frame_settings(project, video) == (fps, size):
+        material = stored_material(project, video, checkpoint=picture_model, progress=progress)
+    else:
+        total = frame_count(tables.length(project, video), frame_rate(fps))
+        reach = model.reach(wanted or range(total), total)
+        material = streamed_material(
+            project, video, fps=fps, size=size, wanted=reach, checkpoint=picture_model, progress=progress
+        )
+    found = model.probabilities(recipe.sources(material), material.frames)
+    chosen = pl.Series([True] * len(found))
+    if wanted is not None:
+        chosen = material.frames["frame"].is_between(wanted.start, wanted.stop, closed="left")
+    return score_table(material.frames.filter(chosen), found[chosen.to_numpy()], model.config.classes)
+
+
+def missing_sources(project: Project, run: str, video: str) -> list[str]:
+    """The sources that a run's sequence model learned from and a video does not have."""
+    from hlkit.video import probe
+
+    model, _, _ = load_sequence(project, run)
+    has = {"sound": video not in project.video_ids() or probe(project.video(video)).has_audio}
+    has["chat"] = tables.chat_of(project, video) is not None
+    return [name for name in model.config.widths if not has.get(name, True)]
+
+
+def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) -> None:
+    config = model.config
+    direction = "Bidirectional " if config.bidirectional else ""
+    sources = ", ".join(f"{name} ({kept} components)" for name, (_, kept) in config.widths.items())
+    lines = [
+        CARD_TITLE,
+        "",
+        f"{direction}{config.rnn.upper()} of width {config.hidden_size}, {config.members} members, over {sources}; "
+        f"scores smoothed over {config.smoothing_seconds:g} s. The final scores are its own.",
+        "",
+    ]
+    if metrics:
+        lines += [
+            f"Average precision on chunks held back from the network that answers: **{metrics['val_ap']:.3f}** (random "
+            f"scores get the base rate, {metrics['val_base_rate']:.3f}). Temperature {metrics['temperature']:.2f}. The "
+            "chunks are of the same videos, so expect less on another one.",
+            "",
+        ]
+    before = card.read_text(encoding="utf-8").partition(CARD_TITLE)[0].rstrip()
+    write_text(card, "\n".join([before, "", *lines]))
