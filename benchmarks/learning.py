@@ -1,9 +1,11 @@
 """How much a model finds in a recording that it did not learn from, beside the base rate and simple signals.
 
-    python benchmarks/learning.py ../shared/vods/vod_a ../shared/vods/vod_b
+    python benchmarks/learning.py ../shared/vods/vod_a ../shared/vods/vod_b            # every table
+    python benchmarks/learning.py TRAIN TEST --tables methods labels --seeds 3
+    python benchmarks/learning.py TRAIN TEST --tables speed --video ../shared/vods/perf_360p30.mp4
 
-Each argument is a recording and its labels without their suffixes (`vod_a.mp4` and `vod_a.csv`). The first is learned
-from, the second measured. Prints one table a model (median of the seeds), seconds of training, and the machine.
+TRAIN and TEST are recordings and their labels without their suffixes (`vod_a.mp4` and `vod_a.csv`). The first is
+learned from, the second measured. Figures are medians over the seeds; CPU seconds are of all threads, training alone.
 """
 
 from __future__ import annotations
@@ -11,61 +13,330 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import statistics
+import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import torch
+from sklearn.linear_model import LogisticRegression
 
 from hlkit import stages
+from hlkit.features import Material, Recipe, learn_recipe
+from hlkit.frames import read_index
+from hlkit.labels import covered
+from hlkit.metrics import auroc, average_precision, bootstrap_interval, events_in_top_seconds
 from hlkit.project import Project
+from hlkit.sequence import SMOOTHING_SECONDS, Fit, fit_sequence, smooth
+from hlkit.signals import loudness, picture_change
+from hlkit.split import assign_chunks, rebalance, split_frames
+from hlkit.stages import tables
+from hlkit.stages.materials import stored_material
+from hlkit.timeline import add_intensity
+from hlkit.video import find_ffmpeg
 
-MODELS = {"frames": None, "clips": 8}
+TABLES = ("methods", "labels", "long", "speed")
+SPANS = (1, 2, 4, 8, 16)
+
+
+def silent(line: str) -> None:
+    """Take the stages' lines and say nothing."""
+
+
+@dataclass
+class Recording:
+    """A recording with what is known of it."""
+
+    frames: pl.DataFrame
+    labels: pl.DataFrame
+    material: Material
+
+    @property
+    def truth(self) -> np.ndarray:
+        """int8 (frames,)."""
+        return self.frames["label"].to_numpy()
+
+
+@contextmanager
+def cpu_seconds() -> Iterator[Callable[[], float]]:
+    """Yield a function that says how many CPU seconds this process has used since."""
+    start = time.process_time()
+    yield lambda: time.process_time() - start
+
+
+def prepare(project: Project, base: Path) -> Recording:
+    """Bring a recording with its labels into the project; sound and motion are worked out and kept."""
+    stages.download(project, str(base.with_suffix(".mp4")), video=base.name, progress=False, say=silent)
+    stages.label(project, base.with_suffix(".csv"), video=base.name, say=silent)
+    stages.frames(project, videos=[base.name], progress=False, say=silent)
+    labels = tables.labels_of(project, base.name)
+    assert labels is not None
+    frames = read_index(project.frames / base.name)
+    frames = frames.with_columns(label=pl.Series(covered(frames, labels), dtype=pl.Int8))
+    return Recording(frames, labels, stored_material(project, base.name, progress=False))
+
+
+def row(test: Recording, scores: np.ndarray, chunks: np.ndarray, cpu: float) -> tuple[float, ...]:
+    """AP, its interval, AUROC, events in a reel of the true length, CPU seconds."""
+    low, high = bootstrap_interval(test.truth, scores, chunks)
+    hit = events_in_top_seconds(test.frames, scores, test.labels).hit
+    return average_precision(test.truth, scores), low, high, auroc(test.truth, scores), hit, cpu
+
+
+def methods(project: Project, train: Recording, test: Recording, seeds: int, slow_seeds: int) -> None:
+    """Every method beside the simple signals."""
+    chunks = assign_chunks(test.frames)["chunk"].to_numpy()
+    path, index = project.video(test.frames["video"][0]), test.frames
+    loud = loudness(path, index["time"], progress=False)["loudness"].to_numpy()
+    change = picture_change(index, project.frames, progress=False)["picture_change"].to_numpy()
+    found = {
+        "random (base rate)": [
+            row(test, np.random.default_rng(seed).random(len(index)), chunks, 0.0) for seed in range(9)
+        ],
+        "picture change, 5 s": [row(test, _mean(test, change, 5), chunks, 0.0)],
+        "loudness": [row(test, loud, chunks, 0.0)],
+        "loudness, 5 s": [row(test, _mean(test, loud, 5), chunks, 0.0)],
+    }
+    for name, measure, count in (
+        ("first system's recipe", first_recipe, slow_seeds),
+        ("frame network", frame_network, slow_seeds),
+        ("motion, no sequence model", without_sequence("motion"), seeds),
+        ("sound, no sequence model", without_sequence("sound"), seeds),
+        ("both, no sequence model", without_sequence("sound", "motion"), seeds),
+        ("motion, GRU", with_sequence("motion"), seeds),
+        ("sound, GRU", with_sequence("sound"), seeds),
+        ("hlkit: both, GRU", with_sequence("sound", "motion"), seeds),
+        ("both, LSTM", with_sequence("sound", "motion", rnn="lstm"), seeds),
+    ):
+        found[name] = [row(test, *_pair(measure(project, train, test, seed), chunks)) for seed in range(count)]
+        _print_methods({name: found[name]})
+    print()
+    _print_methods(found)
+
+
+def _pair(result: tuple[np.ndarray, float], chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    return result[0], chunks, result[1]
+
+
+def _print_methods(found: dict[str, list[tuple[float, ...]]]) -> None:
+    for name, rows in found.items():
+        ap, low, high, area, hit, cpu = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(
+            f"| {name} | {ap:.3f} | {low:.3f} to {high:.3f} | {area:.3f} | {hit:g} | {cpu:.0f} | {len(rows)} |",
+            flush=True,
+        )
+
+
+def _mean(recording: Recording, values: np.ndarray, seconds: float) -> np.ndarray:
+    table = recording.frames.select("video", "time").with_columns(pl.Series("score", values))
+    return add_intensity(table, window_seconds=seconds)["intensity"].to_numpy()
+
+
+def sequence_fit(train: Recording, names: tuple[str, ...], seed: int, **options: str) -> tuple[Fit, Recipe]:
+    """A sequence model on some of the sources."""
+    recipe = learn_recipe([train.material], [train.truth], seed=seed)
+    sources = {name: table for name, table in recipe.sources(train.material).items() if name in names}
+    frames = train.frames.select("video", "frame", "time", "label")
+    return fit_sequence(frames, {frames["video"][0]: sources}, seed=seed, **options), recipe  # pyright: ignore[reportArgumentType]
+
+
+def with_sequence(*names: str, **options: str) -> Callable[..., tuple[np.ndarray, float]]:
+    """hlkit's sequence model; smoothing and temperature from held-back chunks of the training recording."""
+
+    def measure(project: Project, train: Recording, test: Recording, seed: int) -> tuple[np.ndarray, float]:
+        with cpu_seconds() as used:
+            fit, recipe = sequence_fit(train, names, seed, **options)
+            cpu = used()
+        sources = {name: table for name, table in recipe.sources(test.material).items() if name in names}
+        return fit.model.probabilities(sources, test.material.frames)[:, 1], cpu
+
+    return measure
+
+
+def without_sequence(*names: str) -> Callable[..., tuple[np.ndarray, float]]:
+    """The same inputs frame by frame: logistic regression, smoothed as is best on the training recording."""
+
+    def measure(project: Project, train: Recording, test: Recording, seed: int) -> tuple[np.ndarray, float]:
+        with cpu_seconds() as used:
+            recipe = learn_recipe([train.material], [train.truth], seed=seed)
+            tables_ = {name: table for name, table in recipe.sources(train.material).items() if name in names}
+            frames = train.frames.select("video", "frame", "time", "label")
+            whitened = fit_sequence(frames, {frames["video"][0]: tables_}, steps=1, members=2, seed=seed).model
+            ours = whitened.inputs(tables_, len(frames)).numpy()
+            model = LogisticRegression(C=0.01, max_iter=500).fit(ours, train.truth)
+            said = model.predict_proba(ours)
+            aps = {
+                seconds: average_precision(train.truth, smooth(said, frames, seconds)[:, 1])
+                for seconds in SMOOTHING_SECONDS
+            }
+            cpu = used()
+        sources = {name: table for name, table in recipe.sources(test.material).items() if name in names}
+        theirs = whitened.inputs(sources, len(test.frames)).numpy()
+        return smooth(model.predict_proba(theirs), test.material.frames, max(aps, key=lambda key: aps[key]))[:, 1], cpu
+
+    return measure
+
+
+def frame_network(project: Project, train: Recording, test: Recording, seed: int) -> tuple[np.ndarray, float]:
+    """hlkit's picture network alone: ResNet18 at 128 px from random weights."""
+    run, video = f"frames-{seed}", train.frames["video"][0]
+    with cpu_seconds() as used:
+        stages.train(project, videos=[video], run=run, sequence="none", seed=seed, progress=False, say=silent)
+        cpu = used()
+    name = test.frames["video"][0]
+    stages.infer(project, run=run, videos=[name], progress=False, say=silent)
+    return tables.read_scores(project, name, run=run)["score"].to_numpy(), cpu
+
+
+def first_recipe(project: Project, train: Recording, test: Recording, seed: int) -> tuple[np.ndarray, float]:
+    """What the first system did, on the same split: ResNet18 from random weights on 224 px, pixels in [0, 1], Adam
+    1e-4, 5 epochs, batches of 128, the training part balanced to 30 % highlights, float32."""
+    from torchvision.models import resnet18
+
+    from hlkit.dataset import BalancedSampler, FrameDataset
+
+    root = project.root / "recipe"
+    _extract_224(project, root, train, test)
+    torch.manual_seed(seed)
+    network = resnet18(num_classes=2)
+    table = split_frames(_index_224(root, train), seed=seed).filter(pl.col("part") == "train")
+    data = FrameDataset(table, root, cache="tensors")
+    sampler = BalancedSampler(rebalance(data.labels, 0.3), len(table), seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    with cpu_seconds() as used:
+        network.train()
+        for epoch in range(5):
+            sampler.set_epoch(epoch)
+            for rows in torch.tensor(list(sampler)).split(128):
+                loss = torch.nn.functional.cross_entropy(
+                    network(data.pictures(rows.numpy()) / 255), torch.from_numpy(data.labels[rows.numpy()])
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        cpu = used()
+    network.eval()
+    judged = FrameDataset(_index_224(root, test), root, cache="none")
+    with torch.inference_mode():
+        rows = np.array_split(np.arange(len(judged)), -(-len(judged) // 64))
+        said = torch.cat([network(judged.pictures(part) / 255).softmax(1) for part in rows])
+    return said[:, 1].numpy(), cpu
+
+
+def _extract_224(project: Project, root: Path, *recordings: Recording) -> None:
+    from hlkit.frames import extract_frames
+
+    for recording in recordings:
+        video = recording.frames["video"][0]
+        if not (root / video / "index.parquet").is_file():
+            extract_frames(project.video(video), root / video, video_id=video, fps=3, size=224, progress=False)
+
+
+def _index_224(root: Path, recording: Recording) -> pl.DataFrame:
+    index = read_index(root / recording.frames["video"][0])
+    return index.with_columns(label=pl.Series(covered(index, recording.labels), dtype=pl.Int8))
+
+
+def label_curve(train: Recording, test: Recording, seeds: int) -> None:
+    """AP on the test recording when the training recording was looked at up to its first 1, 2, 4 ... highlights."""
+    chunks = assign_chunks(test.frames)["chunk"].to_numpy()
+    spans = train.labels.sort("start")
+    for count in (*(count for count in SPANS if count < len(spans)), len(spans)):
+        until = spans["start"][count] if count < len(spans) else np.inf
+        looked = train.frames.with_columns(
+            label=pl.when(pl.col("time") < until).then(pl.col("label")).otherwise(-1).cast(pl.Int8)
+        )
+        aps, intervals = [], []
+        for seed in range(seeds):
+            recipe = learn_recipe([train.material], [looked["label"].to_numpy()], seed=seed)
+            fit = fit_sequence(
+                looked.select("video", "frame", "time", "label"),
+                {looked["video"][0]: recipe.sources(train.material)},
+                seed=seed,
+            )
+            scores = fit.model.probabilities(recipe.sources(test.material), test.material.frames)[:, 1]
+            aps.append(average_precision(test.truth, scores))
+            intervals.append(bootstrap_interval(test.truth, scores, chunks))
+        middle = int(np.argsort(aps)[len(aps) // 2])
+        low, high = intervals[middle]
+        minutes = min(until, train.frames["time"].max()) / 60  # pyright: ignore[reportOperatorIssue, reportArgumentType]
+        print(f"| {count} | {minutes:.1f} | {aps[middle]:.3f} | {low:.3f} to {high:.3f} |", flush=True)
+
+
+def long_video(train: Recording, rows: int = 65_000) -> None:
+    """The sequence stage on the stored features of six hours: wall seconds, and of scoring them."""
+    recipe = learn_recipe([train.material], [train.truth])
+    sources = recipe.sources(train.material)
+    again = np.arange(rows) % len(train.frames)
+    long = {name: np.asarray(table)[again] for name, table in sources.items() if table is not None}
+    frames = pl.DataFrame(
+        {"video": ["long"] * rows, "frame": range(rows), "time": np.arange(rows) / 3, "label": train.truth[again]}
+    )
+    start = time.perf_counter()
+    fit = fit_sequence(frames, {"long": long})
+    trained = time.perf_counter()
+    fit.model.probabilities(long, frames)
+    print(f"{rows:,} frames: trained in {trained - start:.1f} s, scored in {time.perf_counter() - trained:.1f} s")
+
+
+def speed(project: Project, video: Path, rounds: int = 5) -> None:
+    """Scoring a recording from its file, over decoding it alone: interleaved, medians of wall seconds."""
+    stages.download(project, str(video), video="speed", progress=False, say=silent)
+    decode = [find_ffmpeg(), "-v", "error", "-i", str(video), "-an", "-f", "null", "-"]
+    runs = {"sound and motion": "hlkit-speed", "picture network": "frames-0"}
+    times: dict[str, list[float]] = {name: [] for name in ("decode only", *runs)}
+    for _ in range(rounds):
+        start = time.perf_counter()
+        subprocess.run(decode, check=True, stdin=subprocess.DEVNULL)
+        times["decode only"].append(time.perf_counter() - start)
+        for name, run in runs.items():
+            for kept in project.signals("speed").glob("*.npy"):
+                kept.unlink()
+            start = time.perf_counter()
+            stages.infer(project, run=run, videos=["speed"], redo=True, progress=False, say=silent)
+            times[name].append(time.perf_counter() - start)
+    floor = statistics.median(times["decode only"])
+    for name, seconds in times.items():
+        print(f"| {name} | {statistics.median(seconds):.2f} | {statistics.median(seconds) / floor:.2f} |")
 
 
 def main() -> None:
-    """Train each model with each seed, and print the medians."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path, help="recording to learn from, without suffix")
     parser.add_argument("test", type=Path, help="recording to measure on, without suffix")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="single frames, clips of 8")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--window-seconds", type=float, default=5.0, help="of the smoothed scores")
+    parser.add_argument("--slow-seeds", type=int, help="of the two picture networks; as many unless given")
+    parser.add_argument("--video", type=Path, help="recording for the speed table; TEST's unless given")
     parser.add_argument("--project", type=Path, help="keep the work here (a temporary folder unless set)")
     arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         project = Project(arguments.project or Path(folder))
-        prepare(project, arguments.train, arguments.test, arguments.window_seconds)
-        print(
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        )
-        for name in arguments.models:
-            measure(project, name, MODELS[name], arguments)
-
-
-def prepare(project: Project, train: Path, test: Path, window_seconds: float) -> None:
-    """Recordings, frames and labels of both videos."""
-    for base in (train, test):
-        stages.download(project, str(base.with_suffix(".mp4")), video=base.name)
-        stages.label(project, base.with_suffix(".csv"), video=base.name)
-    stages.frames(project)
-    project.save_settings(train_videos=[train.name], window_seconds=window_seconds)
-
-
-def measure(project: Project, name: str, num_frames: int | None, arguments: argparse.Namespace) -> None:
-    """Train and score with every seed; print the median table."""
-    tables, seconds = [], []
-    for seed in range(arguments.seeds):
-        run = f"{name}-{seed}"
-        start = time.perf_counter()
-        stages.train(project, run=run, num_frames_per_clip=num_frames, seed=seed)
-        seconds.append(time.perf_counter() - start)
-        stages.infer(project, run=run, videos=[arguments.test.name])
-        stages.timeline(project, run=run, videos=[arguments.test.name])
-        tables.append(stages.score(project, run=run, videos=[arguments.test.name]))
-    table = pl.concat(tables).drop("video").group_by("name", maintain_order=True).median()
-    print(f"\n{name}: trained in {sorted(seconds)[len(seconds) // 2]:.0f} s, median of {arguments.seeds} seeds")
-    print(table)
+        train, test = prepare(project, arguments.train), prepare(project, arguments.test)
+        if "methods" in arguments.tables:
+            print("\n| on the test recording | AP | 95 % interval | AUROC | events in reel | CPU s | seeds |")
+            print("|---|---|---|---|---|---|---|")
+            methods(project, train, test, arguments.seeds, arguments.slow_seeds or arguments.seeds)
+        if "labels" in arguments.tables:
+            print("\n| highlights marked | minutes watched | AP | 95 % interval |\n|---|---|---|---|")
+            label_curve(train, test, arguments.seeds)
+        if "long" in arguments.tables:
+            print()
+            long_video(train)
+        if "speed" in arguments.tables:
+            names = [train.frames["video"][0]]
+            stages.train(project, videos=names, run="frames-0", sequence="none", progress=False)
+            stages.train(project, videos=names, run="hlkit-speed", epochs=1, progress=False)
+            print("\n| scoring | s | / decoding alone |\n|---|---|---|")
+            speed(project, arguments.video or arguments.test.with_suffix(".mp4"))
 
 
 if __name__ == "__main__":

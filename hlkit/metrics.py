@@ -141,6 +141,113 @@ def events_hit(predicted: pl.DataFrame, true: pl.DataFrame, *, share: float = 0.
     return EventsHit(found, true.height)
 
 
+def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """The chance that a positive frame outscores a negative one, equal scores counting half: 0 to 1, 0.5 for random.
+
+    The area under the receiver operating characteristic, as the Mann-Whitney statistic (Hanley and McNeil 1982).
+
+    Raises:
+        HlkitError: as for `average_precision`.
+    """
+    positive, values = _checked(labels, scores)
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    hits = int(positive.sum())
+    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (positive.size - hits)))
+
+
+def top_frames(scores: npt.ArrayLike, count: int) -> np.ndarray:
+    """The `count` best-scored frames, bool (n,); of equal scores the earlier one."""
+    values = np.asarray(scores, dtype=np.float64)
+    chosen = np.zeros(values.size, dtype=bool)
+    chosen[np.argsort(-values, kind="stable")[: max(0, count)]] = True
+    return chosen
+
+
+def events_in_top_seconds(
+    frames: pl.DataFrame, scores: npt.ArrayLike, true: pl.DataFrame, *, seconds: float | None = None, share: float = 0.5
+) -> EventsHit:
+    """How many events a reel shows that is made of the best-scored frames of all videos together.
+
+    Args:
+        frames: `video`, `time` (s) and `label`, a row a frame at one rate.
+        scores: float (rows,), finite.
+        true: span table of the events.
+        seconds: length of the reel; as long as the true highlights unless given.
+        share: the part of an event that must be in the reel, above 0 and at most 1.
+
+    Returns:
+        Events with at least `share` of their frames in the reel, of all events that have a frame.
+    """
+    _check_share("share", share)
+    positive, values = _checked(frames["label"], scores)
+    step = float(frames.sort("video", "time").select(pl.col("time").diff().over("video").median()).item())
+    chosen = top_frames(values, int(positive.sum()) if seconds is None else round(seconds / step))
+    hit = total = 0
+    for video, start, end in true.select("video", "start", "end").iter_rows():
+        inside = frames.select(
+            (pl.col("video") == video)
+            & (pl.col("time") >= start - TIME_TOLERANCE)
+            & (pl.col("time") < end - TIME_TOLERANCE)
+        )
+        rows = inside.to_series().to_numpy()
+        total += bool(rows.any())
+        hit += bool(rows.any() and chosen[rows].mean() >= share)
+    return EventsHit(hit, total)
+
+
+def precision_at(labels: npt.ArrayLike, scores: npt.ArrayLike, count: int) -> float:
+    """The share of highlights among the `count` best-scored frames, 0 to 1: the precision of a reel of that length."""
+    positive, values = _checked(labels, scores)
+    if not 0 < count <= positive.size:
+        raise HlkitError(
+            f"The reel is to have {count} of {positive.size} frames; give at least 1 and no more than all."
+        )
+    return float(positive[top_frames(values, count)].mean())
+
+
+def hit_at(peaks: npt.ArrayLike, true: npt.ArrayLike, k: int, *, tolerance_seconds: float = 5.0) -> float:
+    """hit@k: the share of the `k` first peaks that lie in a true event, or within some seconds of one.
+
+    Args:
+        peaks: float (n,), seconds, best first; when there are fewer than `k`, those that lack count as misses.
+        true: float (events, 2), start and end in seconds.
+        k: how many to look at, 1 or more.
+        tolerance_seconds: 5 by the convention of "hit within 5 s", 0 for inside only.
+    """
+    if k < 1 or tolerance_seconds < 0:
+        raise HlkitError(f"k is {k} and the tolerance {tolerance_seconds} s; give at least 1 and 0.")
+    times = np.asarray(peaks, dtype=np.float64).reshape(-1, 1)[:k]
+    spans = np.asarray(true, dtype=np.float64).reshape(-1, 2)
+    near = (times >= spans[:, 0] - tolerance_seconds) & (times <= spans[:, 1] + tolerance_seconds)  # (k, events)
+    return float(near.any(axis=1).sum() / k)
+
+
+def threshold_for_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, precision: float) -> float:
+    """The lowest threshold from which on `scores >= threshold` has at least the wanted precision.
+
+    Args:
+        labels: int or bool (n,); of frames that the scores were not learned from.
+        scores: float (n,).
+        precision: above 0 and at most 1.
+
+    Raises:
+        HlkitError: when no threshold reaches it; names the best that one does.
+    """
+    _check_share("precision", precision)
+    positive, values = _checked(labels, scores)
+    order = np.argsort(-values, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+    reached = np.cumsum(positive[order])[last_of_tie] / (last_of_tie + 1)
+    good = np.flatnonzero(reached >= precision)
+    if not good.size:
+        raise HlkitError(
+            f"No threshold has a precision of {precision:g}; the best has {reached.max():.2f}. Ask for less, or label "
+            "more video and train again."
+        )
+    return float(values[order][last_of_tie[good[-1]]])
+
+
 def bootstrap_interval(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,

@@ -45,7 +45,7 @@ TRAINING_SECONDS, KEPT_SECONDS, CONTEXT_SECONDS = 30, 120, 30
 
 STEPS, BATCH = 200, 16
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 0.05
-DROPOUT, NOISE, LABEL_SMOOTHING = 0.4, 0.3, 0.1
+DROPOUT, NOISE, LABEL_SMOOTHING = 0.3, 0.3, 0.1
 # How often a window is learned from without one of its sources, where there are two or more.
 SOURCE_DROPOUT = 0.1
 SMOOTHING_SECONDS = (0.0, 1.0, 2.0, 3.0, 5.0)

@@ -6,18 +6,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, average_precision_score, precision_recall_fscore_support
-from torchmetrics.functional.classification import binary_average_precision
+from sklearn.metrics import accuracy_score, average_precision_score, precision_recall_fscore_support, roc_auc_score
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from hlkit.labels import SPAN_SCHEMA
 from hlkit.metrics import (
+    auroc,
     average_precision,
     base_rate,
     bootstrap_interval,
     event_scores,
     events_hit,
+    events_in_top_seconds,
     frame_metrics,
+    hit_at,
+    precision_at,
     scorecard,
+    threshold_for_precision,
+    top_frames,
 )
 from hlkit.project import HlkitError
 
@@ -234,3 +240,68 @@ def test_scorecard_refuses_a_signal_of_another_length():
     frames, signal = recording()
     with pytest.raises(HlkitError, match="must be two rows of one length"):
         scorecard(frames, {"model": signal[1:]})
+
+
+@given(ranked)
+def test_auroc_agrees_with_scikit_learn_and_torchmetrics(pairs):
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    chances = torch.tensor((scores + 9) / 18, dtype=torch.float64)
+    assert auroc(labels, scores) == pytest.approx(float(binary_auroc(chances, torch.tensor(labels).long())), abs=1e-6)
+
+
+def test_auroc_by_hand():
+    assert auroc([1, 0], [2, 1]) == 1
+    assert auroc([1, 0], [1, 1]) == 0.5
+    # The positives at 3 and 1 outscore the negatives at 2 and 1 in 2 + 0.5 of 4 pairs.
+    assert auroc([1, 0, 1, 0], [3, 2, 1, 1]) == 2.5 / 4
+
+
+def test_the_top_frames_are_as_many_as_asked_for():
+    assert top_frames([1, 3, 3, 2], 2).tolist() == [False, True, True, False]
+    assert top_frames([1, 1, 1], 2).tolist() == [True, True, False]
+    assert not top_frames([1, 2], 0).any()
+    assert precision_at([1, 0, 1, 0], [4, 3, 2, 1], 3) == 2 / 3
+    with pytest.raises(HlkitError, match="5 of 4 frames"):
+        precision_at([1, 0, 1, 0], [4, 3, 2, 1], 5)
+
+
+def test_events_in_a_reel_of_the_best_seconds():
+    frames = pl.DataFrame(
+        {"video": ["a"] * 12, "time": np.arange(12) / 2, "label": [0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]}
+    )
+    true = spans((1, 2), (4, 6))
+    # Six frames are true. The best six hold frames 2, 3 of the first event and 8, 9 of the second: half of it.
+    scores = [0, 0, 9, 9, 8, 8, 0, 0, 7, 7, 1, 1]
+    assert events_in_top_seconds(frames, scores, true) == (2, 2)
+    assert events_in_top_seconds(frames, scores, true, share=0.6) == (1, 2)
+    assert events_in_top_seconds(frames, scores, true, seconds=2) == (1, 2)
+    assert events_in_top_seconds(frames, frames["label"], true) == (2, 2)
+    assert events_in_top_seconds(frames, scores, spans((1, 2), (50, 60))) == (1, 1)
+
+
+def test_hit_at_k_by_hand():
+    true = [[10, 20], [50, 55]]
+    assert hit_at([12, 30, 47], true, 1) == 1
+    assert hit_at([12, 30, 47], true, 3) == 2 / 3
+    assert hit_at([12, 30, 47], true, 3, tolerance_seconds=0) == 1 / 3
+    assert hit_at([12], true, 4) == 1 / 4
+    assert hit_at([], true, 2) == 0
+    assert hit_at([12], np.empty((0, 2)), 1) == 0
+
+
+def test_the_threshold_for_a_precision():
+    labels, scores = [1, 0, 1, 0], [0.9, 0.7, 0.7, 0.1]
+    assert threshold_for_precision(labels, scores, 1) == 0.9
+    assert threshold_for_precision(labels, scores, 0.6) == 0.7
+    assert threshold_for_precision(labels, scores, 0.5) == 0.1
+    with pytest.raises(HlkitError, match=r"the best has 0\.50"):
+        threshold_for_precision([0, 1], [2, 1], 0.9)
+
+
+@given(ranked, st.sampled_from([0.2, 0.5, 0.8, 1.0]))
+def test_a_threshold_keeps_its_promise_and_is_the_lowest(pairs, precision):
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    good = [value for value in set(scores.tolist()) if labels[scores >= value].mean() >= precision]
+    if good:
+        assert threshold_for_precision(labels, scores, precision) == min(good)

@@ -1,0 +1,154 @@
+"""A signal whose meaning needs time: one column flashes, and the label is whether two flashes lie within 3 s."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hlkit.clips import find_runs
+from hlkit.metrics import average_precision
+from hlkit.project import HlkitError, HlkitWarning
+from hlkit.sequence import SequenceConfig, SequenceModel, fit_sequence, fit_temperature, from_checkpoint, to_checkpoint
+
+FPS = 3
+
+
+def make(video: str, seconds: int, seed: int) -> tuple[pl.DataFrame, dict[str, np.ndarray | None]]:
+    rng = np.random.default_rng(seed)
+    count = seconds * FPS
+    flash = rng.random(count) < 0.02
+    for first in range(30, count - 12, 120):
+        flash[first] = flash[first + 7] = True
+    near = np.convolve(flash, np.ones(10), "same") >= 2
+    label = (np.convolve(near, np.ones(13), "same") > 0).astype(np.int8)
+    sound = rng.normal(0, 0.3, (count, 6)).astype(np.float32)
+    sound[:, 2] += 3 * flash
+    table = pl.DataFrame({"video": [video] * count, "frame": range(count), "time": np.arange(count) / FPS})
+    return table.with_columns(label=pl.Series(label)), {"sound": sound, "motion": rng.normal(size=(count, 4))}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    frames, sources = make("a", 700, 0)
+    return fit_sequence(frames, {"a": sources}, fps=FPS, members=4, steps=120, seed=3)
+
+
+def test_it_learns_what_needs_time_and_says_how_well(fitted):
+    frames, sources = make("b", 400, 1)
+    ap = average_precision(frames["label"], fitted.model.probabilities(sources, frames)[:, 1])
+    single = average_precision(frames["label"], sources["sound"][:, 2])
+    assert ap > 0.8 > 2 * single
+    assert fitted.metrics["val_ap"] == pytest.approx(ap, abs=0.12)
+    assert fitted.metrics["val_base_rate"] == pytest.approx(fitted.held_out["label"].mean())
+    assert fitted.metrics["val_loss_calibrated"] <= fitted.metrics["val_loss"] + 1e-6
+    assert len(fitted.held_out) == 700 * FPS
+
+
+def test_the_same_seed_gives_the_same_model(fitted):
+    frames, sources = make("a", 700, 0)
+    again = fit_sequence(frames, {"a": sources}, fps=FPS, members=4, steps=120, seed=3)
+    for name, value in fitted.model.state_dict().items():
+        torch.testing.assert_close(again.model.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_a_score_does_not_depend_on_the_stretch_that_was_asked_for(fitted):
+    frames, sources = make("c", 900, 2)
+    whole = fitted.model.probabilities(sources, frames)
+    for wanted in (range(0, 40), range(1100, 1300), range(2690, 2700)):
+        reach = fitted.model.reach(wanted, len(frames))
+        part = {name: rows[reach.start : reach.stop] for name, rows in sources.items()}
+        found = fitted.model.probabilities(part, frames[reach.start : reach.stop])
+        inside = slice(wanted.start - reach.start, wanted.stop - reach.start)
+        np.testing.assert_allclose(found[inside], whole[wanted.start : wanted.stop], atol=1e-6)
+
+
+def test_a_gap_in_time_separates_what_lies_on_its_sides(fitted):
+    frames, sources = make("d", 200, 4)
+    kept = [*range(250), *range(350, 600)]
+    some, other = ({name: rows[kept] for name, rows in sources.items()} for _ in range(2))
+    before = fitted.model.logits(fitted.model.inputs(some, 500), *_grid(frames[kept]))
+    other["sound"][250:] += 5
+    after = fitted.model.logits(fitted.model.inputs(other, 500), *_grid(frames[kept]))
+    torch.testing.assert_close(before[:250], after[:250], rtol=0, atol=0)
+    assert not torch.allclose(before[250:], after[250:])
+
+
+def _grid(frames):
+    return frames["frame"].to_numpy(), find_runs(frames)
+
+
+def test_a_missing_source_is_masked(fitted):
+    frames, sources = make("e", 300, 5)
+    without = fitted.model.probabilities(sources | {"motion": None}, frames)[:, 1]
+    assert average_precision(frames["label"], without) > 0.7
+    kept = fitted.model.config.widths["motion"][1]
+    assert (fitted.model.inputs(sources | {"motion": None}, 900)[:, : kept + 1] == 0).all()
+
+
+def test_a_source_of_another_width_is_refused(fitted):
+    frames, sources = make("f", 60, 6)
+    with pytest.raises(HlkitError, match="'sound' has 5 columns"):
+        fitted.model.probabilities(sources | {"sound": sources["sound"][:, :5]}, frames)
+
+
+def test_checkpoint_round_trip(fitted, tmp_path):
+    torch.save(to_checkpoint(fitted.model), tmp_path / "s.ckpt")
+    back = from_checkpoint(torch.load(tmp_path / "s.ckpt", weights_only=True))
+    frames, sources = make("g", 100, 7)
+    np.testing.assert_array_equal(back.probabilities(sources, frames), fitted.model.probabilities(sources, frames))
+    with pytest.raises(HlkitError, match="no sequence model"):
+        from_checkpoint({"config": {"rnn": "gru", "layers": 3}, "state_dict": {}})
+
+
+def test_one_highlight_still_trains_and_says_what_is_not_known():
+    frames, sources = make("a", 120, 0)
+    alone = frames.with_columns(label=pl.when(pl.col("frame").is_between(28, 45)).then(1).otherwise(0).cast(pl.Int8))
+    with pytest.warns(HlkitWarning, match="stays unknown"):
+        fit = fit_sequence(alone, {"a": sources}, fps=FPS, members=2, steps=5)
+    assert fit.metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "sources", "words"),
+    [(0, True, "labelled highlight"), (1, True, "labelled background"), (None, False, "neither sound nor frames")],
+)
+def test_what_nothing_can_be_learned_from(labels, sources, words):
+    frames, tables = make("a", 60, 0)
+    if labels is not None:
+        frames = frames.with_columns(label=pl.lit(labels, dtype=pl.Int8))
+    with pytest.raises(HlkitError, match=words):
+        fit_sequence(frames, {"a": tables if sources else {"sound": None}}, fps=FPS)
+
+
+def test_frames_that_nobody_looked_at_have_no_say():
+    frames, sources = make("a", 240, 0)
+    hidden = frames.with_columns(label=pl.when(pl.col("frame") >= 600).then(-1).otherwise("label").cast(pl.Int8))
+    ours = fit_sequence(hidden, {"a": sources}, fps=FPS, members=2, steps=5)
+    assert ours.held_out["frame"].max() == 599
+    assert 0 <= ours.metrics["val_base_rate"] <= 1
+
+
+@given(st.floats(0.2, 5), st.integers(0, 2**31))
+def test_the_temperature_undoes_a_known_one(temperature, seed):
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, 2, (4000, 2)))
+    labels = torch.from_numpy((rng.random(4000) < logits.softmax(1)[:, 1].numpy()).astype(np.int64))
+    assert float(fit_temperature(logits * temperature, labels)) == pytest.approx(temperature, rel=0.25)
+
+
+def test_config_refuses_what_cannot_be():
+    with pytest.raises(HlkitError, match="rnn is"):
+        SequenceConfig(rnn="elman")
+    with pytest.raises(HlkitError, match="at least 2 and 1"):
+        SequenceConfig(members=1)
+
+
+def test_lstm_and_one_direction_run():
+    config = SequenceConfig(widths={"sound": (6, 4)}, rnn="lstm", bidirectional=False, members=2)
+    _, sources = make("a", 30, 0)
+    model = SequenceModel(config).eval()
+    assert model.logits(model.inputs(sources, 90), np.arange(90), np.zeros(90, dtype=int)).shape == (90, 2)
