@@ -25,6 +25,7 @@ Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accura
 LoggerName = Literal["csv", "mlflow", "wandb"]
 Overlay = Literal["none", "score"]
 ReelSource = Literal["local", "remote"]
+SequenceKind = Literal["gru", "lstm", "none"]
 
 # The shell's number for a program that Ctrl-C has ended.
 STOPPED = 130
@@ -170,6 +171,9 @@ def train(
     weights: Annotated[str | None, typer.Option(help="DEFAULT for pretrained weights, or a file.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = stages.DEFAULT_EPOCHS,
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
+    sequence: Annotated[
+        SequenceKind, typer.Option(help="The network over sound and motion; none: pictures alone.")
+    ] = "gru",
     seed: Annotated[int, typer.Option(help="Of split, sampling, augmentation and initial weights.")] = 0,
     logger: Annotated[LoggerName, typer.Option(help="csv, or mlflow or wandb beside it.")] = "csv",
     project: ProjectOption = DEFAULT_PROJECT,
@@ -186,6 +190,7 @@ def train(
         weights=weights,
         epochs=epochs,
         monitor=monitor,
+        sequence=sequence,
         seed=seed,
         logger=logger,
         redo=redo,

@@ -313,8 +313,9 @@ def scorecard(
 
     Returns:
         One row a signal, in the order given, and last "random": `name` str; `ap` f64, of the signal as it is;
-        `ap_smoothed` f64; `low` and `high` f64, the 95 % interval of `ap_smoothed`. All are 0 to 1. The random row is
-        the base rate, with the interval that the draw of chunks gives it.
+        `ap_smoothed` f64; `low` and `high` f64, the 95 % interval of `ap_smoothed`; `auroc` f64, of the signal as it
+        is; `precision` f64, of its best-scored frames, as many as are true. All are 0 to 1. The random row is the base
+        rate, with the interval that the draw of chunks gives it.
 
     Raises:
         HlkitError: for a signal of another length, labels of one class only, or fewer than two chunks.
@@ -325,14 +326,20 @@ def scorecard(
     for name, signal in {**signals, RANDOM: np.zeros(frames.height)}.items():
         raw = np.asarray(signal, dtype=np.float64)
         if raw.shape == labels.shape and np.isnan(raw).any():
-            rows.append((name, None, None, None, None))
+            rows.append((name, *[None] * 6))
             continue
         ap = average_precision(labels, raw)
         table = frames.select("video", "time").with_columns(pl.Series("score", raw))
         smooth = add_intensity(table, window_seconds=window_seconds).get_column("intensity").to_numpy()
         interval = bootstrap_interval(labels, smooth, chunks, resamples=resamples, seed=seed)
-        rows.append((name, ap, average_precision(labels, smooth), *interval))
-    columns = {"name": pl.String} | dict.fromkeys(("ap", "ap_smoothed", "low", "high"), pl.Float64)
+        # The random row's figures are those expected of a guess, which equal scores do not all have.
+        ranked = (
+            auroc(labels, raw),
+            base_rate(labels) if name == RANDOM else precision_at(labels, raw, int((labels > 0).sum())),
+        )
+        rows.append((name, ap, average_precision(labels, smooth), *interval, *ranked))
+    columns = ("ap", "ap_smoothed", "low", "high", "auroc", "precision")
+    columns = {"name": pl.String} | dict.fromkeys(columns, pl.Float64)
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 

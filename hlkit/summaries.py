@@ -121,5 +121,6 @@ def _correlations(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float
 
     if np.ptp(predicted) == 0 or np.ptp(true) == 0:
         return float("nan"), float("nan")
-    # Indexed, since the results' names differ between the types that scipy declares.
-    return float(kendalltau(rankdata(predicted), rankdata(true))[0]), float(spearmanr(predicted, true)[0])
+    kendall, _ = np.asarray(kendalltau(rankdata(predicted), rankdata(true)))
+    spearman, _ = np.asarray(spearmanr(predicted, true))
+    return float(kendall), float(spearman)

@@ -221,7 +221,7 @@ def test_scorecard_sets_signals_beside_random():
     labels = frames["label"].to_numpy()
     deaf = np.full(labels.size, math.nan)
     card = scorecard(frames, {"model": signal, "oracle": labels, "loudness": deaf}, resamples=100)
-    assert card.columns == ["name", "ap", "ap_smoothed", "low", "high"]
+    assert card.columns == ["name", "ap", "ap_smoothed", "low", "high", "auroc", "precision"]
     assert card["name"].to_list() == ["model", "oracle", "loudness", "random"]
     model, oracle, loudness, random = card.rows(named=True)
     assert model["ap"] == pytest.approx(average_precision_score(labels, signal))
@@ -230,7 +230,10 @@ def test_scorecard_sets_signals_beside_random():
     assert model["ap_smoothed"] == pytest.approx(average_precision_score(labels, smoothed), abs=1e-4)
     assert model["low"] < model["ap_smoothed"] < model["high"]
     assert oracle["ap"] == 1
-    assert list(loudness.values()) == ["loudness", None, None, None, None]
+    assert list(loudness.values()) == ["loudness", *[None] * 6]
+    assert model["auroc"] == pytest.approx(roc_auc_score(labels, signal))
+    assert (oracle["auroc"], oracle["precision"]) == (1, 1)
+    assert (random["auroc"], random["precision"]) == (0.5, pytest.approx(0.2))
     assert random["ap"] == random["ap_smoothed"] == pytest.approx(0.2)
     assert random["low"] < 0.2 < random["high"]
     assert card.equals(scorecard(frames, {"model": signal, "oracle": labels, "loudness": deaf}, resamples=100))

@@ -86,9 +86,11 @@ def _text(
 
     learned = "learned from" if video in project.settings().get("train_videos", ()) else "not learned from"
     lines = [f"Scorecard of '{run}' on {video} ({learned}), average precision:"]
-    lines += [f"  {'':<16}{'frames':>8}{f'over {window_seconds:g} s':>12}   95 % interval"]
-    for name, ap, smoothed, low, high in table.iter_rows():
-        shown = "     (none)" if ap is None else f"{ap:>8.3f}{smoothed:>12.3f}   {low:.3f} to {high:.3f}"
+    heading = f"{'frames':>8}{f'over {window_seconds:g} s':>12}   {'95 % interval':<16}{'AUROC':>8}{'precision':>11}"
+    lines += [f"  {'':<16}{heading}"]
+    for name, ap, smoothed, low, high, area, precision in table.iter_rows():
+        figures = f"{ap:>8.3f}{smoothed:>12.3f}   {low:.3f} to {high:.3f}{area:>11.3f}{precision:>11.3f}" if ap else ""
+        shown = figures or "     (none)"
         lines.append(f"  {name:<16}{shown}")
     picked = project.reel(video, ".csv")
     if picked.is_file():

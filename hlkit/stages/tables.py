@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from hlkit.chat import read_chat
 from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_CLASSES, label_frames, read_labels
 from hlkit.project import HlkitError, Project, fingerprint
@@ -101,18 +102,9 @@ def labels_of(project: Project, video: str) -> pl.DataFrame | None:
 
 
 def chat_of(project: Project, video: str) -> pl.DataFrame | None:
-    """The chat of a video (`time`, `author`, `text`), from `videos/<id>.chat.parquet`; None where there is none.
-
-    Raises:
-        HlkitError: when the file is damaged.
-    """
-    file = project.videos / f"{video}.chat.parquet"
-    if not file.is_file():
-        return None
-    try:
-        return pl.read_parquet(file)
-    except pl.exceptions.PolarsError as error:
-        raise HlkitError(f"{file} is damaged ({error}). Delete it, and download the video again.") from error
+    """The chat of a video, as `hlkit.chat.read_chat` gives it; None where there is none."""
+    file = project.chat(video)
+    return read_chat(file) if file.is_file() else None
 
 
 def labelled_videos(project: Project) -> list[str]:
