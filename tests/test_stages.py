@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
+import ffmpeg
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from conftest import HIGHLIGHTS, SECONDS, finish, prepare
 
 from hlkit import stages
@@ -13,7 +15,7 @@ from hlkit.frames import stream_pictures
 from hlkit.labels import read_labels
 from hlkit.project import HlkitError, Project
 from hlkit.reel import plan_cuts
-from hlkit.video import probe, run_ffmpeg
+from hlkit.video import find_ffmpeg, probe, run_ffmpeg
 
 
 @pytest.fixture
@@ -262,3 +264,64 @@ def test_labels_of_a_video_that_is_not_here_name_those_that_are(copied, tmp_path
     (tmp_path / "other.csv").write_text("video,start,end\nother,1,2\n")
     with pytest.raises(HlkitError, match=r"no video 'other'\. It has: judge, learn"):
         stages.label(copied, tmp_path / "other.csv")
+
+
+@pytest.fixture
+def decodes(tmp_path, monkeypatch):
+    """Counts the runs of ffmpeg, by a program in its place that writes a line and then becomes ffmpeg."""
+    log, program = tmp_path / "runs", tmp_path / "ffmpeg"
+    log.touch()
+    program.write_text(f'#!/bin/sh\necho run >> "{log}"\nexec "{find_ffmpeg()}" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("HLKIT_FFMPEG", str(program))
+    find_ffmpeg.cache_clear()
+    yield lambda: len(log.read_text().splitlines())
+    find_ffmpeg.cache_clear()
+
+
+def test_no_video_is_decoded_again_for_another_window_threshold_or_sequence_model(copied, decodes):
+    def quiet(line: str) -> None:
+        pass
+
+    stages.infer(copied, redo=True, progress=False, say=quiet)
+    stages.timeline(copied, window_seconds=4, threshold=0.3, say=quiet)
+    stages.timeline(copied, window_seconds=1, threshold=0.6, say=quiet)
+    stages.sequences.train_sequence(copied, "first", ["learn"], rnn="lstm", with_pictures=False, seed=5, progress=False)
+    stages.infer(copied, progress=False, say=quiet)
+    assert decodes() == 0
+    shutil.rmtree(copied.signals("judge"))
+    stages.infer(copied, redo=True, progress=False, say=quiet)
+    assert decodes() == 1  # the sound; the pictures are stored
+
+
+def test_a_recording_without_sound_is_scored_by_the_rest_and_it_is_said(copied, decodes):
+    video = copied.video("judge")
+    silent = video.with_name("silent.mp4")
+    run_ffmpeg(ffmpeg.input(str(video)).output(str(silent), an=None, c="copy"))
+    silent.replace(video)
+    shutil.rmtree(copied.signals("judge"))
+    said = []
+    stages.infer(copied, redo=True, progress=False, say=said.append)
+    assert "it has no sound, which first learned from; scored by the rest" in said[0]
+    scores = pl.read_parquet(copied.scores("first", "judge"))
+    assert scores.height == SECONDS * 3
+    assert scores["score"].is_finite().all()
+
+
+def test_a_sequence_model_of_another_picture_model_is_refused(copied):
+    file = copied.model("first") / "sequence.ckpt"
+    content = torch.load(file, weights_only=True)
+    torch.save(content | {"picture_model": "0" * 16}, file)
+    with pytest.raises(HlkitError, match=r"made with another model\.ckpt"):
+        stages.infer(copied, redo=True, progress=False, say=lambda line: None)
+    file.write_bytes(b"no checkpoint")
+    with pytest.raises(HlkitError, match="damaged"):
+        stages.infer(copied, redo=True, progress=False, say=lambda line: None)
+
+
+def test_the_pictures_alone_when_no_sequence_model_is_wanted(copied):
+    stages.train(copied, videos=["learn"], epochs=4, sequence="none", progress=False, say=lambda line: None)
+    assert not (copied.model("first") / "sequence.ckpt").exists()
+    said = []
+    stages.infer(copied, progress=False, say=said.append)
+    assert said == [f"judge: {SECONDS * 3} frames scored by first."]
