@@ -168,6 +168,18 @@ class SequenceModel(nn.Module):
             self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         self.register_buffer("temperature", torch.ones(()))
 
+    def columns(self) -> dict[str, slice]:
+        """The columns of each source among the networks' inputs; the last one of each tells whether it is there."""
+        edges = np.cumsum([0, *(kept + 1 for _, kept in self.config.widths.values())]).tolist()
+        return {name: slice(*edge) for name, edge in zip(self.config.widths, pairwise(edges), strict=True)}
+
+    @torch.inference_mode()
+    def score_windows(self, windows: Tensor) -> Tensor:
+        """The calibrated chance of a highlight of any class in windows of inputs: (B, T, width) -> (B, T)."""
+        with few_threads():
+            logits = torch.stack([member(windows) for member in self.members]).mean(0)
+        return 1 - (logits / self.temperature).softmax(2)[..., 0]
+
     def reach(self, wanted: range, total: int) -> range:
         """The frames out of `total` that the answers for the frames `wanted` depend on."""
         kept, context = self.config.frames_in(KEPT_SECONDS), self.config.frames_in(CONTEXT_SECONDS)
@@ -340,8 +352,10 @@ def fit_sequence(
     everything = np.ones(len(frames), dtype=bool)
     allowed = [(folds[index % len(folds)][0] if folds else everything) & (labels >= 0) for index in range(members)]
 
+    parts = list(model.columns().values())
+
     def learn(index: int) -> None:
-        _learn(model.members[index], inputs, targets, allowed[index], run, config, steps, seed=(seed, index))  # pyright: ignore[reportArgumentType]
+        _learn(model.members[index], inputs, targets, allowed[index], run, config, parts, steps, seed=(seed, index))  # pyright: ignore[reportArgumentType]
 
     with few_threads(), ThreadPoolExecutor(2) as pool:
         list(pool.map(learn, range(members)))
@@ -368,6 +382,7 @@ def _learn(
     allowed: np.ndarray,
     run: np.ndarray,
     config: SequenceConfig,
+    parts: Sequence[slice],
     steps: int,
     *,
     seed: tuple[int, int],
@@ -379,7 +394,6 @@ def _learn(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     weight = torch.from_numpy(allowed)
     starts, length = _window_starts(run, allowed, config.frames_in(TRAINING_SECONDS))
-    parts = _parts(config)
     for _ in range(steps):
         rows = torch.from_numpy(rng.choice(starts, BATCH)[:, None] + np.arange(length))  # (B, T)
         batch = inputs[rows]  # (B, T, width)
@@ -415,12 +429,6 @@ def _window_starts(run: np.ndarray, allowed: np.ndarray, length: int) -> tuple[n
     whole = run[starts] == run[starts + length - 1]
     before = np.concatenate([[0], np.cumsum(allowed)])
     return starts[whole & (before[starts + length] > before[starts])], length
-
-
-def _parts(config: SequenceConfig) -> list[slice]:
-    """The columns of each source among the networks' inputs."""
-    edges = np.cumsum([0, *(kept + 1 for _, kept in config.widths.values())]).tolist()
-    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def _absent(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

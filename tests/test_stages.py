@@ -33,6 +33,7 @@ def test_every_stage_leaves_what_it_promises(finished):
         "videos/learn.mp4 videos/learn.json frames/judge/index.parquet frames/judge/00000.tar labels/judge.csv "
         "models/first/model.ckpt models/first/card.md models/first/metrics.csv scores/first/judge.parquet "
         "scores/first/judge.csv scores/first/judge-lime.png scores/first/judge-mistakes.png "
+        "scores/first/judge-peak.png models/first/sequence.ckpt models/first/held_out.parquet "
         "reels/judge.mp4 reels/judge.csv reels/judge.png project.toml"
     ).split():
         assert (project.root / path).stat().st_size > 0, path

@@ -15,6 +15,7 @@ from hlkit.labels import covered, read_labels
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
+from hlkit.stages.sequences import explains_peaks, stored_sources
 
 
 def score(
@@ -128,12 +129,16 @@ def explain(
         made_from = {"scores": fingerprint(scores), "labels": None if labels is None else labels.write_csv()}
         targets = [scores.with_name(f"{video}-lime.png")]
         targets += [scores.with_name(f"{video}-mistakes.png")] if labels is not None else []
+        peak = scores.with_name(f"{video}-peak.png")
+        targets += [peak] if explains_peaks(project, run, video) else []
         pictures += targets
         if already_done(project, "explain", f"{run}-{video}", made_from, redo, say):
             continue
         _draw_lime(project, video, run, checkpoint, targets[0])
         if labels is not None:
             _draw_mistakes(project, video, run, labels, targets[1])
+        if peak in targets:
+            _draw_peak(project, video, run, peak)
         project.mark_done("explain", f"{run}-{video}", made_from, targets)
         say(f"{video}: drew {', '.join(target.name for target in targets)}.")
     return pictures
@@ -150,6 +155,18 @@ def _draw_lime(project: Project, video: str, run: str, checkpoint: Path, target:
     row = find_frame(read_index(project.frames / video), video=video, time=best["time"])
     explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row))
     save_figure(lime_figure(explanation, title=f"{video} at {format_time(best['time'])}"), target)
+
+
+def _draw_peak(project: Project, video: str, run: str, target: Path) -> None:
+    """What drove the frame that scored highest, second by second."""
+    from hlkit.charts import save_figure
+    from hlkit.peaks import explain_peak, peak_chart
+
+    model, sources, frames = stored_sources(project, run, video)
+    best = tables.read_scores(project, video, run=run).sort("score", descending=True).row(0, named=True)
+    found = explain_peak(model, sources, frames, best["time"])
+    title = f"What drove {format_time(best['time'])} of {video}"
+    save_figure(peak_chart(found, time=best["time"], title=title), target)
 
 
 def _draw_mistakes(project: Project, video: str, run: str, labels: pl.DataFrame, target: Path) -> None:

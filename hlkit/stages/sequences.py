@@ -14,7 +14,7 @@ from hlkit.stages.materials import stored_material, streamed_material
 
 if TYPE_CHECKING:
     from hlkit.features import Recipe
-    from hlkit.sequence import RNNKind, SequenceModel
+    from hlkit.sequence import RNNKind, SequenceModel, Sources
 
 CARD_TITLE = "## Sequence model"
 
@@ -120,6 +120,20 @@ def score_sequence(
     if wanted is not None:
         chosen = material.frames["frame"].is_between(wanted.start, wanted.stop, closed="left")
     return score_table(material.frames.filter(chosen), found[chosen.to_numpy()], model.config.classes)
+
+
+def explains_peaks(project: Project, run: str, video: str) -> bool:
+    """Whether a run has a sequence model, and the stored frames of a video fit it."""
+    fits = tables.frame_settings(project, video) == tables.run_settings(project, run)
+    return fits and sequence_file(project, run).is_file()
+
+
+def stored_sources(project: Project, run: str, video: str) -> tuple[SequenceModel, Sources, pl.DataFrame]:
+    """A run's sequence model, and the sources and frames (`video`, `frame`, `time`) of a video with stored frames."""
+    model, recipe, with_pictures = load_sequence(project, run)
+    picture_model = tables.checkpoint(project, run) if with_pictures else None
+    material = stored_material(project, video, checkpoint=picture_model, progress=False)
+    return model, recipe.sources(material), material.frames
 
 
 def missing_sources(project: Project, run: str, video: str) -> list[str]:
