@@ -250,6 +250,29 @@ def reel(
     stages.reel(Project(project), videos=videos, overlay=overlay, source=source, redo=redo)
 
 
+@_example("score")
+def score(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Judge the scores by your labels, beside loudness, picture change and chance."""
+    stages.score(Project(project), videos=videos, run=run, redo=redo)
+
+
+@_example("compare first second")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two runs or more; each is held against the first.")],
+    videos: VideosOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Set runs side by side: which is better, and whether by more than chance."""
+    stages.compare(Project(project), runs=runs, videos=videos)
+
+
 @_example("explain")
 def explain(
     videos: VideosOption = None,

@@ -21,7 +21,7 @@ Spans are matched within a video and whatever their label; filter the tables to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -273,7 +273,41 @@ def bootstrap_interval(
     Raises:
         HlkitError: as for `average_precision`, for fewer than two chunks, or for fewer than two resamples with an AP.
     """
-    positive, values = _checked(labels, scores)
+    low, high = _bootstrap(labels, [scores], chunks, level=level, resamples=resamples, seed=seed)
+    return low, high
+
+
+def difference_interval(
+    labels: npt.ArrayLike,
+    ours: npt.ArrayLike,
+    theirs: npt.ArrayLike,
+    chunks: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of the AP of `ours` less that of `theirs`, both judged on the same draws of chunks.
+
+    Arguments and errors are as for `bootstrap_interval`. An interval that leaves out 0 is a difference that other
+    chunks of the same kind of stream would show too.
+    """
+    low, high = _bootstrap(labels, [ours, theirs], chunks, level=level, resamples=resamples, seed=seed)
+    return low, high
+
+
+def _bootstrap(
+    labels: npt.ArrayLike,
+    signals: Sequence[npt.ArrayLike],
+    chunks: npt.ArrayLike,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> np.ndarray:
+    """The bounds (2,) of the first signal's AP, less the second one's where there are two, over draws of chunks."""
+    checked = [_checked(labels, signal) for signal in signals]
+    positive = checked[0][0]
     _, chunk = np.unique(np.asarray(chunks), return_inverse=True)
     count = int(chunk.max()) + 1
     if chunk.shape != positive.shape or count < 2 or not 0 < level < 1:
@@ -283,12 +317,11 @@ def bootstrap_interval(
         )
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)  # (draw, chunk)
     holds = np.stack([np.bincount(chunk[kind], minlength=count) for kind in (positive, ~positive)], axis=1)
-    measure = _ranking(positive, values)
-    found = [measure(draw[chunk]) for draw in draws[(draws @ holds > 0).all(axis=1)]]
-    if len(found) < 2:
+    kept = draws[(draws @ holds > 0).all(axis=1)]
+    if len(kept) < 2:
         raise HlkitError("Too few draws of chunks hold both classes for an interval. Measure on more labelled video.")
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    found = [np.array([measure(draw[chunk]) for draw in kept]) for measure in (_ranking(*pair) for pair in checked)]
+    return np.quantile(found[0] - (found[1] if len(found) > 1 else 0), [(1 - level) / 2, (1 + level) / 2])
 
 
 def scorecard(

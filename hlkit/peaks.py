@@ -1,8 +1,8 @@
 """What drove a peak: how much each second, and each source in it, raised the score of one moment.
 
 By occlusion (Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks"): a stretch of a source is
-replaced by what is average for it, and the fall of the score is that stretch's contribution. Contributions need not add
-up to the score, since one second can say what another says too.
+replaced by what is average for it, and the fall of the score is that stretch's contribution. It is told in log-odds,
+since a sure model's probability hardly moves. Contributions need not add up: one second can say what another says too.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def explain_peak(
 
     Returns:
         A row for each step and source, and one a step for all sources together (`source` "all together"): `start` f64
-        and `end` f64, s; `source` str; `contribution` f32, -1 to 1: by how much the probability of a highlight falls
-        when that source is average in `[start, end)`.
+        and `end` f64, s; `source` str; `contribution` f32: by how much the log-odds of a highlight fall when that
+        source is average in `[start, end)`; 1 stands for odds 2.7 times as high.
 
     Raises:
         HlkitError: when the video has no frame at that time.
@@ -76,7 +76,7 @@ def explain_peak(
             variant[inside.nonzero(), torch.tensor(columns)] = 0
             variants.append(variant)
             rows.append((float(start), float(start + step_seconds), source))
-    scores = model.score_windows(torch.stack(variants))[:, peak - window.start]
+    scores = model.score_windows(torch.stack(variants))[:, peak - window.start].double().logit(eps=1e-6)
     table = pl.DataFrame(rows, schema=["start", "end", "source"], orient="row")
     return table.with_columns(contribution=pl.Series((scores[0] - scores[1:]).numpy(), dtype=pl.Float32))
 
@@ -89,7 +89,7 @@ def peak_chart(contributions: pl.DataFrame, *, time: float, title: str = "") -> 
     names = contributions["source"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(9, 0.8 + 1.3 * len(names)), layout="constrained")
     figure.suptitle(title.replace("$", r"\$"), fontweight="bold")
-    limit = max(0.05, float(contributions["contribution"].abs().max() or 0))  # pyright: ignore[reportArgumentType]
+    limit = max(0.5, float(contributions["contribution"].abs().max() or 0))  # pyright: ignore[reportArgumentType]
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name, (colour, hatch) in zip(axes, names, cycle(STYLES), strict=False):
         part = contributions.filter(pl.col("source") == name)
@@ -101,5 +101,5 @@ def peak_chart(contributions: pl.DataFrame, *, time: float, title: str = "") -> 
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_time(max(0, value))))
-    axes[-1].set_xlabel("time (h:mm:ss); bars: fall of the score when this second of the source is hidden")
+    axes[-1].set_xlabel("time (h:mm:ss); bars: fall of the log-odds when this second of the source is hidden")
     return figure

@@ -15,6 +15,7 @@ from hlkit.metrics import (
     average_precision,
     base_rate,
     bootstrap_interval,
+    difference_interval,
     event_scores,
     events_hit,
     events_in_top_seconds,
@@ -26,6 +27,7 @@ from hlkit.metrics import (
     top_frames,
 )
 from hlkit.project import HlkitError
+from hlkit.split import assign_chunks
 
 # A shared machine stalls now and then; that is no fault of the code.
 unhurried = settings(deadline=None)
@@ -308,3 +310,13 @@ def test_a_threshold_keeps_its_promise_and_is_the_lowest(pairs, precision):
     good = [value for value in set(scores.tolist()) if labels[scores >= value].mean() >= precision]
     if good:
         assert threshold_for_precision(labels, scores, precision) == min(good)
+
+
+def test_the_difference_of_a_signal_to_itself_is_none_and_to_an_oracle_is_sure():
+    frames, signal = recording()
+    labels, chunks = frames["label"].to_numpy(), assign_chunks(frames)["chunk"]
+    assert difference_interval(labels, signal, signal, chunks, resamples=50) == (0, 0)
+    low, high = difference_interval(labels, labels, signal, chunks, resamples=200)
+    assert 0 < low < average_precision(labels, labels) - average_precision(labels, signal) < high
+    theirs = difference_interval(labels, signal, labels, chunks, resamples=200)
+    assert theirs == pytest.approx((-high, -low))

@@ -326,3 +326,24 @@ def test_the_pictures_alone_when_no_sequence_model_is_wanted(copied):
     said = []
     stages.infer(copied, progress=False, say=said.append)
     assert said == [f"judge: {SECONDS * 3} frames scored by first."]
+
+
+def test_runs_are_compared_on_what_both_have_scored(copied):
+    said = []
+    whole = pl.read_parquet(copied.scores("first", "judge"))
+    shutil.copytree(copied.model("first"), copied.model("guess"))
+    config = copied.model("guess") / "config.json"
+    config.write_text(config.read_text().replace('"seed": 0', '"seed": 7'))
+    guess = whole.with_columns(score=pl.col("score").sample(fraction=1.0, shuffle=True, seed=1))
+    copied.scores("guess", "judge").parent.mkdir()
+    guess.write_parquet(copied.scores("guess", "judge"))
+    table = stages.compare(copied, runs=["first", "guess"], say=said.append)
+    first, second = table.rows(named=True)
+    assert (first["video"], first["run"], first["difference"]) == ("judge", "first", None)
+    assert second["difference"] == pytest.approx(second["ap"] - first["ap"])
+    assert second["low"] < second["difference"] < second["high"] < 0
+    assert "seed: first 0, guess 7" in said[0]
+    with pytest.raises(HlkitError, match="two different runs"):
+        stages.compare(copied, runs=["first", "first"], say=said.append)
+    with pytest.raises(HlkitError, match="no scores by|is scored by 'other'|No video is scored"):
+        stages.compare(copied, runs=["first", "other"], say=said.append)

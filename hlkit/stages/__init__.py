@@ -6,6 +6,7 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 """
 
 from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
+from hlkit.stages.comparison import compare
 from hlkit.stages.intake import channel, download, frames, label, label_text, pull, push
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_WINDOW_SECONDS",
     "Say",
     "channel",
+    "compare",
     "contact_sheet",
     "download",
     "explain",

@@ -1,0 +1,99 @@
+"""Runs side by side: which is better, by how much, whether that is more than chance, and in what they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import polars as pl
+
+from hlkit.labels import covered
+from hlkit.project import HlkitError, Project
+from hlkit.stages import tables
+from hlkit.stages.common import Say, window_of
+
+_COMPARISON = {"video": pl.String, "run": pl.String} | dict.fromkeys(
+    ("ap", "ap_smoothed", "difference", "low", "high"), pl.Float64
+)
+
+
+def compare(
+    project: Project, *, runs: Sequence[str], videos: Sequence[str] | None = None, say: Say = print
+) -> pl.DataFrame:
+    """Set runs side by side on the labelled videos that all of them have scored.
+
+    Args:
+        project: must hold the runs' scores, and labels of the videos.
+        runs: two or more names; each is held against the first.
+        videos: which to judge on; every labelled one that all runs have scored, unless named.
+        say: takes the lines for the user.
+
+    Returns:
+        A row a video and run: `video`, `run` str; `ap` and `ap_smoothed` f64; `difference` f64, of `ap` to that of the
+        first run, and `low`, `high` f64, its 95 % interval over draws of chunks (null for the first run).
+
+    Raises:
+        HlkitError: for fewer than two runs, or when they have no labelled video in common.
+    """
+    from hlkit.metrics import average_precision, difference_interval
+    from hlkit.split import assign_chunks
+    from hlkit.timeline import add_intensity
+
+    if len(set(runs)) < 2:
+        raise HlkitError(f"Give two different runs to compare; this is {', '.join(runs) or 'none'}.")
+    scored = [set(tables.scored_videos(project, run, videos)) for run in runs]
+    labels = {video: tables.labels_of(project, video) for video in sorted(set.intersection(*scored))}
+    rows: list[tuple[str | float | None, ...]] = []
+    window = window_of(project, None)
+    for video, spans in labels.items():
+        if spans is None:
+            continue
+        base = None
+        for run in runs:
+            frames = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
+            truth, scores = covered(frames, spans), frames["score"].to_numpy()
+            figures = average_precision(truth, scores), average_precision(truth, frames["intensity"])
+            if base is None:
+                base, interval = scores, (None, None, None)
+            elif len(base) != len(scores):
+                raise HlkitError(f"The runs scored different frames of {video}. Score it again: `hlkit infer --redo`.")
+            else:
+                chunks = assign_chunks(frames)["chunk"]
+                difference = figures[0] - average_precision(truth, base)
+                interval = difference, *difference_interval(truth, scores, base, chunks)
+            rows.append((video, run, *figures, *interval))
+    if not rows:
+        every = ", ".join(runs)
+        raise HlkitError(f"No labelled video is scored by all of {every}. Score one by each: `hlkit infer --run RUN`.")
+    table = pl.DataFrame(rows, schema=_COMPARISON, orient="row")
+    say(_comparison_text(project, runs, table))
+    return table
+
+
+def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame) -> str:
+    """The comparison in words, with the settings in which the runs differ."""
+    width = max(len(run) for run in runs) + 2
+    lines = []
+    for (video,), part in table.group_by(["video"], maintain_order=True):
+        lines.append(f"Runs on {video}, average precision:")
+        lines.append(f"  {'':<{width}}{'frames':>8}{'smoothed':>10}   difference, 95 % interval")
+        for _, run, ap, smoothed, difference, low, high in part.iter_rows():
+            against = "" if difference is None else f"   {difference:+.3f}, {low:+.3f} to {high:+.3f}"
+            lines.append(f"  {run:<{width}}{ap:>8.3f}{smoothed:>10.3f}{against}")
+    settings = [_settings(project, run) for run in runs]
+    for name in sorted(set().union(*settings)):
+        values = [str(each.get(name, "-")) for each in settings]
+        if len(set(values)) > 1:
+            lines.append(f"  {name}: {', '.join(f'{run} {value}' for run, value in zip(runs, values, strict=True))}")
+    return "\n".join(lines)
+
+
+def _settings(project: Project, run: str) -> dict[str, object]:
+    """What a run was trained with, in one flat table."""
+    try:
+        content = json.loads(tables.checkpoint(project, run).with_name("config.json").read_text(encoding="utf-8"))
+        flat = content["model"] | content["training"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HlkitError(f"The settings of '{run}' are missing or damaged ({error}). Train it again.") from error
+    held = tables.checkpoint(project, run).with_name("sequence.ckpt").is_file()
+    return {key: value for key, value in flat.items() if key != "config"} | {"sequence model": held}
