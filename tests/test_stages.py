@@ -345,5 +345,5 @@ def test_runs_are_compared_on_what_both_have_scored(copied):
     assert "seed: first 0, guess 7" in said[0]
     with pytest.raises(HlkitError, match="two different runs"):
         stages.compare(copied, runs=["first", "first"], say=said.append)
-    with pytest.raises(HlkitError, match="no scores by|is scored by 'other'|No video is scored"):
+    with pytest.raises(HlkitError, match="No video is scored by 'other'"):
         stages.compare(copied, runs=["first", "other"], say=said.append)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -88,7 +89,7 @@ def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame)
     return "\n".join(lines)
 
 
-def _settings(project: Project, run: str) -> dict[str, object]:
+def _settings(project: Project, run: str) -> dict[str, Any]:
     """What a run was trained with, in one flat table."""
     try:
         content = json.loads(tables.checkpoint(project, run).with_name("config.json").read_text(encoding="utf-8"))
