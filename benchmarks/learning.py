@@ -114,6 +114,8 @@ def methods(project: Project, train: Recording, test: Recording, seeds: int, slo
         ("hlkit: both, GRU", with_sequence("sound", "motion"), seeds),
         ("both, LSTM", with_sequence("sound", "motion", rnn="lstm"), seeds),
     ):
+        if not count:
+            continue
         found[name] = [row(test, *_pair(measure(project, train, test, seed), chunks)) for seed in range(count)]
         _print_methods({name: found[name]})
     print()
@@ -313,7 +315,7 @@ def main() -> None:
     parser.add_argument("test", type=Path, help="recording to measure on, without suffix")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--slow-seeds", type=int, help="of the two picture networks; as many unless given")
+    parser.add_argument("--slow-seeds", type=int, help="of the two picture networks; 0 leaves them out")
     parser.add_argument("--video", type=Path, help="recording for the speed table; TEST's unless given")
     parser.add_argument("--project", type=Path, help="keep the work here (a temporary folder unless set)")
     arguments = parser.parse_args()
@@ -324,7 +326,13 @@ def main() -> None:
         if "methods" in arguments.tables:
             print("\n| on the test recording | AP | 95 % interval | AUROC | events in reel | CPU s | seeds |")
             print("|---|---|---|---|---|---|---|")
-            methods(project, train, test, arguments.seeds, arguments.slow_seeds or arguments.seeds)
+            methods(
+                project,
+                train,
+                test,
+                arguments.seeds,
+                arguments.seeds if arguments.slow_seeds is None else arguments.slow_seeds,
+            )
         if "labels" in arguments.tables:
             print("\n| highlights marked | minutes watched | AP | 95 % interval |\n|---|---|---|---|")
             label_curve(train, test, arguments.seeds)

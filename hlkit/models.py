@@ -109,7 +109,8 @@ class ModelConfig:
 class Backbone(nn.Module):
     """A torchvision classifier without its last linear layer, with the normalisation in front of it.
 
-    `num_features` is the width of what it returns, read from the network.
+    `num_features` is the width of what it returns, read from the network; `is_pretrained` tells whether its first
+    weights were given, and not drawn by chance.
     """
 
     mean: Tensor
@@ -117,7 +118,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, weights: str | Path | None = None, *, image_size: int | None = None) -> None:
         super().__init__()
-        self.network, self.num_features = _headless(name, weights, image_size=image_size)
+        self.network, self.num_features, self.is_pretrained = _headless(name, weights, image_size=image_size)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -232,20 +233,21 @@ def build_model(config: ModelConfig, weights: str | Path | None = None) -> Model
     )
 
 
-def _headless(name: str, weights: str | Path | None, *, image_size: int | None) -> tuple[nn.Module, int]:
-    """A torchvision classifier without its last linear layer, and the width of the features that it then gives."""
+def _headless(name: str, weights: str | Path | None, *, image_size: int | None) -> tuple[nn.Module, int, bool]:
+    """A torchvision classifier without its last linear layer, the width of its features, and whether it has weights."""
     import torchvision
 
     if name not in (known := backbones()):
         near = ", ".join(difflib.get_close_matches(name, known, n=3) or ("resnet18", "efficientnet_b0", "vit_b_16"))
         raise HlkitError(f"There is no backbone '{name}'; allowed are torchvision's classifiers, such as {near}.")
     network = torchvision.models.get_model(name, weights=None, **_vit_options(name, image_size))
+    state = None
     if weights is not None:
         state = _default_state(name) if weights == "DEFAULT" else _backbone_state(load_file(Path(weights)))
         _load_state(network, state, source=f"{weights}", name=name)
     path, head = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     network.set_submodule(path, nn.Identity())
-    return network, head.in_features
+    return network, head.in_features, state is not None
 
 
 def _vit_options(name: str, image_size: int | None) -> dict[str, int]:

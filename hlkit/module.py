@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hlkit.project import HlkitError
 
 # The rate climbs for this share of the steps, because the first steps from random weights point anywhere.
 WARM_UP_SHARE = 0.1
+# A pretrained backbone stands still for this share of the steps, and then learns at this part of the others' rate.
+PROBE_SHARE, BODY_RATE = 0.25, 0.1
 
 
 class HighlightModule(lightning.LightningModule):
@@ -49,6 +52,7 @@ class HighlightModule(lightning.LightningModule):
             torch.manual_seed(seed)
             self.model = build_model(self.config, weights).to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
+        self.is_pretrained = self.model.backbone.is_pretrained
         self.loss = nn.CrossEntropyLoss(None if class_weights is None else torch.tensor(class_weights))
         self.run: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
@@ -92,22 +96,30 @@ class HighlightModule(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """AdamW with the rate of `rate_at`, step by step."""
-        kernels = [parameter for parameter in self.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
-        groups = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+        """AdamW with the rate of `rate_at`, step by step; `body_rate_at` is that of a pretrained backbone."""
+        body = {id(parameter) for parameter in self.model.backbone.parameters()} if self.is_pretrained else set()
+        groups, rates = [], []
+        for inside, rate in ((False, rate_at), (True, body_rate_at)):
+            chosen = [parameter for parameter in self.parameters() if (id(parameter) in body) == inside]
+            for is_kernel, decay in ((True, self.weight_decay), (False, 0.0)):
+                parameters = [parameter for parameter in chosen if (parameter.ndim > 1) == is_kernel]
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": decay})
+                    rates.append(rate)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         total = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, total))
+        schedules = [partial(rate, total_steps=total) for rate in rates]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what hlkit needs to know a checkpoint again."""
-        checkpoint["hlkit"] = {"run": self.run, "history": self.history}
+        checkpoint["hlkit"] = {"run": self.run, "history": self.history, "is_pretrained": self.is_pretrained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the history of the run."""
         self.history = list(checkpoint["hlkit"]["history"])
+        self.is_pretrained = bool(checkpoint["hlkit"]["is_pretrained"])
 
 
 def rate_at(step: int, total_steps: int) -> float:
@@ -116,6 +128,14 @@ def rate_at(step: int, total_steps: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, total_steps - warm_up))))
+
+
+def body_rate_at(step: int, total_steps: int) -> float:
+    """The same for a pretrained backbone: 0 while the new last layer finds its place, then a tenth of `rate_at`.
+
+    A linear probe before the fine-tuning keeps a random last layer from spoiling the features (Kumar and others 2022).
+    """
+    return 0.0 if step < total_steps * PROBE_SHARE else BODY_RATE * rate_at(step, total_steps)
 
 
 def validation_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:

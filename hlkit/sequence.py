@@ -43,6 +43,12 @@ ROWS_A_COMPONENT = 16
 # end of what its network read.
 TRAINING_SECONDS, KEPT_SECONDS, CONTEXT_SECONDS = 30, 120, 30
 
+LINEAR_SECONDS = 5
+# Scikit-learn's C: neighbouring frames are nearly one frame, so they count for far less than their number.
+REGULARISATION = 0.01
+# Of a class that a member has not seen.
+UNSEEN_LOGIT = -10.0
+
 STEPS, BATCH = 200, 16
 LEARNING_RATE, WEIGHT_DECAY = 5e-3, 0.05
 DROPOUT, NOISE, LABEL_SMOOTHING = 0.3, 0.3, 0.1
@@ -126,9 +132,11 @@ class Whitening(nn.Module):
 
 
 class Member(nn.Module):
-    """One network: dropout, an LSTM or GRU, dropout, a linear layer; `(B, T, width) -> (B, T, classes)`.
+    """One network with two readers, whose mean is its answer: `(B, T, width) -> (B, T, classes)`.
 
-    Its dropout draws from a generator of its own, so that members can learn side by side and stay seeded.
+    The one is recurrent: dropout, an LSTM or GRU, dropout, a linear layer. The other is logistic regression, smoothed
+    over 5 s: it can tell less from one recording, and so is led astray less on another. Dropout draws from the member's
+    own generator, so that members can learn side by side and stay seeded.
     """
 
     def __init__(self, config: SequenceConfig) -> None:
@@ -136,11 +144,35 @@ class Member(nn.Module):
         layer = {"gru": nn.GRU, "lstm": nn.LSTM}[config.rnn]
         self.rnn = layer(config.width, config.hidden_size, batch_first=True, bidirectional=config.bidirectional)
         self.classifier = nn.Linear(config.hidden_size * (2 if config.bidirectional else 1), len(config.classes))
+        self.linear = nn.Linear(config.width, len(config.classes))
+        reach = config.frames_in(LINEAR_SECONDS) // 2
+        # At an end of a window the mean is over what there is.
+        self.mean = nn.AvgPool1d(2 * reach + 1, 1, reach, count_include_pad=False)
 
-    def forward(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits for every step; `generator` switches dropout on."""
+    def recurrent(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The recurrent reader's logits for every step; `generator` switches dropout on."""
         states, _ = self.rnn(_drop(inputs, generator))  # (B, T, directions * hidden_size)
         return self.classifier(_drop(states, generator))
+
+    def fit_linear(self, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Fit the linear reader to float (N, width) and int (N,) of two classes or more."""
+        from sklearn.linear_model import LogisticRegression
+
+        fitted = LogisticRegression(C=REGULARISATION, max_iter=500).fit(rows, labels)
+        slopes, offsets = fitted.coef_, fitted.intercept_
+        if len(slopes) == 1:  # of two classes scikit-learn keeps the second one's logit alone
+            slopes, offsets = np.stack([0 * slopes[0], slopes[0]]), np.array([0.0, offsets[0]])
+        with torch.no_grad():
+            self.linear.weight.zero_()
+            self.linear.bias.fill_(UNSEEN_LOGIT)
+            self.linear.weight[fitted.classes_] = torch.from_numpy(slopes).float()
+            self.linear.bias[fitted.classes_] = torch.from_numpy(offsets).float()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits for every step."""
+        said = self.linear(inputs)  # (B, T, classes)
+        smoothed = self.mean(said.transpose(1, 2)).transpose(1, 2)
+        return (self.recurrent(inputs) + smoothed) / 2
 
 
 def _drop(values: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -393,6 +425,7 @@ def _learn(
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     weight = torch.from_numpy(allowed)
+    network.fit_linear(inputs[weight].numpy(), labels[weight].numpy())
     starts, length = _window_starts(run, allowed, config.frames_in(TRAINING_SECONDS))
     for _ in range(steps):
         rows = torch.from_numpy(rng.choice(starts, BATCH)[:, None] + np.arange(length))  # (B, T)
@@ -403,11 +436,11 @@ def _learn(
         if len(parts) > 1:
             for window, part in zip(*_absent(rng, len(parts)), strict=True):
                 batch[window, :, parts[part]] = 0
-        logits = network(batch, generator)
+        logits = network.recurrent(batch, generator)  # (B, T, classes)
+        truth, counted = labels[rows].flatten().clamp(min=0), weight[rows].flatten()
         losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels[rows].flatten().clamp(min=0), reduction="none", label_smoothing=LABEL_SMOOTHING
+            logits.flatten(0, 1), truth, reduction="none", label_smoothing=LABEL_SMOOTHING
         )
-        counted = weight[rows].flatten()
         loss = (losses * counted).sum() / counted.sum()
         if not torch.isfinite(loss):
             raise HlkitError("The sequence model's loss is no number. Make the features again: `hlkit train --redo`.")

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ import hlkit.module
 from hlkit.callbacks import WholeCheckpoints, best_epoch
 from hlkit.dataset import ClipDataset, FrameDataset
 from hlkit.models import ModelConfig, load_file
-from hlkit.module import rate_at, validation_metrics
+from hlkit.module import BODY_RATE, PROBE_SHARE, body_rate_at, rate_at, validation_metrics
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.training import HighlightModule, check_table, fit, load_model
 
@@ -420,3 +421,28 @@ def test_training_leaves_the_callers_random_numbers_alone(frames, root, tmp_path
     torch.manual_seed(5)
     fit(**arguments(frames, root, tmp_path / "run", epochs=1))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_pretrained_body_waits_and_then_learns_slowly():
+    rates = [body_rate_at(step, 100) for step in range(101)]
+    waits = round(100 * PROBE_SHARE)
+    assert rates[:waits] == [0] * waits
+    assert rates[waits:] == [BODY_RATE * rate_at(step, 100) for step in range(waits, 101)]
+
+
+def test_only_given_weights_are_held_back(tmp_path):
+    config = ModelConfig(size=32)
+    torch.save(HighlightModule(config, seed=9).model.backbone.network.state_dict() | _HEAD, tmp_path / "weights.pt")
+    for weights, rates in ((None, [1.0, 1.0]), (tmp_path / "weights.pt", [1.0, 1.0, 0.0, 0.0])):
+        module = HighlightModule(config, weights=weights)
+        assert module.is_pretrained == (weights is not None)
+        module._trainer = SimpleNamespace(estimated_stepping_batches=100)
+        schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+        assert [round(rate / module.learning_rate, 6) for rate in schedule.get_last_lr()] == [
+            0.1 * rate for rate in rates
+        ]
+        held = sum(len(group["params"]) for group in schedule.optimizer.param_groups)
+        assert held == len(list(module.parameters()))
+
+
+_HEAD = {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}

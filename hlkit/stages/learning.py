@@ -80,7 +80,7 @@ def train(
     checkpoint = folder / "model.ckpt"
     if already_done(project, "train", run, made_from, redo, say):
         return checkpoint
-    from hlkit.models import ModelConfig
+    from hlkit.models import ModelConfig, load_file
     from hlkit.training import fit
 
     if redo:
@@ -106,7 +106,8 @@ def train(
     if sequence == "none":
         sequence_file(project, run).unlink(missing_ok=True)
     else:
-        pretrained = weights is not None
+        # Weights that could not be had have been replaced by random ones, with a warning.
+        pretrained = load_file(checkpoint)["hlkit"]["is_pretrained"]
         reached = train_sequence(
             project, run, chosen, rnn=sequence, with_pictures=pretrained, seed=seed, progress=progress
         )
