@@ -73,6 +73,13 @@ class S3Store(Store):
         with self._plain_errors(key):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
 
+    def sizes(self) -> dict[str, int]:
+        """See `Store.sizes`."""
+        with self._plain_errors("its list"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            objects = [found for page in pages for found in page.get("Contents", [])]
+        return {found["Key"].removeprefix(self._prefix): found["Size"] for found in objects}
+
     def holds(self, key: str, record: FileRecord) -> bool:
         """See `Store.holds`."""
         from botocore.exceptions import ClientError

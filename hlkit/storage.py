@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -51,6 +52,8 @@ PARTS = ("videos", "frames", "labels", "models", "scores", "reels", "project.tom
 HASHES = ".hashes.json"
 # A file that changes while it is sent, or arrives damaged, is tried this often.
 ATTEMPTS = 3
+# Hashing is bound by the processor, or by a disk that more readers make slower.
+HASH_THREADS = min(4, os.cpu_count() or 1)
 # Within this time a file may change again without a change of its modification time.
 RACY_SECONDS = 2.0
 
@@ -200,14 +203,19 @@ def push(root: Path, store: Store, *, only: Collection[str] | None = None, progr
     with _plain_errors(store):
         hashes = _Hashes(root)
         keys = _select(project_files(root), only)
-        manifest = Manifest.read(store) or Manifest()
-        records = _records(hashes, keys, progress)
+        # The store answers while the files are hashed.
+        with ThreadPoolExecutor(2) as pool:
+            reading, listing = pool.submit(Manifest.read, store), pool.submit(store.sizes)
+            records = _records(hashes, keys, progress)
+        manifest, there = reading.result() or Manifest(), listing.result()
         changed = {k: r for k, r in records.items() if manifest.files.get(k) != r or k in manifest.arriving}
         if replaced := {key: record for key, record in changed.items() if key in manifest.files}:
             Manifest(manifest.files, manifest.arriving | replaced).write(store)
 
         def send(key: str, on_bytes: OnBytes) -> None:
-            records[key] = _send(store, root, key, changed[key], hashes, on_bytes)
+            # A push that was killed may have left it. One list costs less than a question for each file.
+            is_there = there.get(key) == changed[key].size and store.holds(key, changed[key])
+            records[key] = changed[key] if is_there else _send(store, root, key, changed[key], hashes, on_bytes)
 
         _move(send, changed, store, "push", progress)
         if changed:
@@ -220,8 +228,7 @@ def _send(store: Store, root: Path, key: str, record: FileRecord, hashes: _Hashe
     """Upload one file as it is now; return the record of what was sent."""
     for _ in range(ATTEMPTS):
         try:
-            if not store.holds(key, record):
-                store.upload(key, file_at(root, key), record, on_bytes)
+            store.upload(key, file_at(root, key), record, on_bytes)
             if hashes.record(key) == record:
                 return record
         except DamagedFileError:
@@ -277,8 +284,12 @@ def _fetch(store: Store, key: str, target: Path, versions: list[FileRecord], on_
 
 
 def _records(hashes: _Hashes, keys: list[str], progress: bool) -> dict[str, FileRecord]:
-    bar = tqdm(keys, "check", unit="file", mininterval=0.5, disable=not progress)
-    records = {key: hashes.record(key) for key in bar}
+    bar = tqdm(total=len(keys), desc="check", unit="file", mininterval=0.5, disable=not progress)
+    records = {}
+    with bar, ThreadPoolExecutor(HASH_THREADS) as pool:
+        for key, record in zip(keys, pool.map(hashes.record, keys), strict=True):
+            records[key] = record
+            bar.update()
     if records:
         hashes.save()
     return records

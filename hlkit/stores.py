@@ -131,6 +131,10 @@ class Store(ABC):
         """Put a small object there in one step."""
 
     @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """The size in bytes of everything that is there, by key; the manifest is among it."""
+
+    @abstractmethod
     def holds(self, key: str, record: FileRecord) -> bool:
         """Whether the object is there in full, as a push that was cut off may have left it."""
 
@@ -168,6 +172,11 @@ class FolderStore(Store):
         """See `Store.write`."""
         with arriving_file(self._path(key), FileRecord(len(data), hashlib.sha256(data).hexdigest())) as file:
             file.write(data)
+
+    def sizes(self) -> dict[str, int]:
+        """See `Store.sizes`."""
+        files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in files}
 
     def holds(self, key: str, record: FileRecord) -> bool:
         """See `Store.holds`."""

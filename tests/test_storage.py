@@ -555,7 +555,7 @@ def loud(call):
         os.write(1, b".\\n")
         return result
     return wrapped
-for name in ("read", "write", "holds", "upload"):
+for name in ("read", "sizes", "write", "upload"):
     setattr(store, name, loud(getattr(store, name)))
 push(Path(sys.argv[1]), store, progress=False)
 """
@@ -588,8 +588,8 @@ def test_killed_pushes_end_as_one_clean_push(address, kills, tmp_path, request):
     files = {f"frames/v/{i:05d}.tar": dice.randbytes(dice.randrange(200_000)) for i in range(40)}
     root = write(tmp_path / "project", files)
     push(root, open_store(f"{address}-clean1"), progress=False)
-    # Two words each for every file's `holds` and `upload`, and for one `read` and one `write` of the manifest.
-    words = 4 * len(files) + 4
+    # Two words each for every file's `upload`, for one list, and for one `read` and one `write` of the manifest.
+    words = 2 * len(files) + 6
     statuses = [kill_a_push(root, address, dice.randrange(1, words)) for _ in range(kills)]
     assert -9 in statuses
     push(root, open_store(address), progress=False)
@@ -599,7 +599,7 @@ def test_killed_pushes_end_as_one_clean_push(address, kills, tmp_path, request):
     changed = {name: dice.randbytes(len(data)) for name, data in list(files.items())[::2]}
     write(root, changed)
     for number in range(kills):
-        kill_a_push(root, address, dice.randrange(1, words // 2))
+        kill_a_push(root, address, dice.randrange(1, words // 2 + 3))
         pull(open_store(address), tmp_path / f"copy{number}", progress=False)
         for name, data in tree(tmp_path / f"copy{number}").items():
             assert data in (files[name], changed.get(name))
