@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
-from hlkit.project import HlkitError
-from hlkit.stores import FileRecord, OnBytes, Store, check_key, without_password
+from hlkit.project import HlkitError, HlkitWarning
+from hlkit.stores import (
+    ChangedMeanwhileError,
+    DamagedFileError,
+    FileRecord,
+    OnBytes,
+    Snapshot,
+    Store,
+    check_key,
+    without_password,
+)
 
 # Requests to an object store wait for the network far longer than they work.
 THREADS = 16
 # One request carries what a slow line moves in about a minute; R2 wants all parts but the last equally long.
 MULTIPART_BYTES = 16 << 20
+# Eight tries wait for up to about two minutes, which a server that asks to slow down may need.
+REQUEST_ATTEMPTS = 8
+CONNECT_SECONDS = 20
+READ_SECONDS = 60
+# A small object that arrives cut off or damaged is read this often.
+ATTEMPTS = 5
+# What servers answer when a body is not what its signature or checksum says.
+DAMAGED_CODES = ("BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "IncompleteBody")
 
 ACCOUNT_VARIABLE = "R2_ACCOUNT_ID"
 ENDPOINT_VARIABLE = "HLKIT_S3_ENDPOINT"
@@ -24,6 +44,10 @@ KEY_VARIABLES = (("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"), ("AWS_ACCESS_KEY_
 TOKEN_VARIABLE = "AWS_SESSION_TOKEN"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 VARIABLES = (ACCOUNT_VARIABLE, ENDPOINT_VARIABLE, *chain(*KEY_VARIABLES), TOKEN_VARIABLE, *REGION_VARIABLES)
+
+Found = TypeVar("Found")
+
+_log = logging.getLogger(__name__)
 
 
 class S3Store(Store):
@@ -55,30 +79,101 @@ class S3Store(Store):
         with self._plain_errors("client"):
             self._client = _client(endpoint, "auto" if scheme == "r2" else region, options)
         self._manager: Any = None
+        self._conditional = True
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str) -> Snapshot | None:
         """See `Store.read`."""
         from botocore.exceptions import ClientError
 
-        with self._plain_errors(key):
+        def get() -> Snapshot | None:
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchKey":
                     return None
                 raise
+            data = answer["Body"].read()
+            if answer["Metadata"].get("sha256") not in (None, hashlib.sha256(data).hexdigest()):
+                raise DamagedFileError(f"{key} of {self.address} does not match its SHA-256.")
+            return Snapshot(data, answer["ETag"])
 
-    def write(self, key: str, data: bytes) -> None:
-        """See `Store.write`."""
-        with self._plain_errors(key):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+        return self._whole(key, get)
+
+    def write(self, key: str, data: bytes, version: str | None) -> str:
+        """See `Store.write`. A server without conditional writes is read before and after, and a warning says so."""
+        condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
+        if self._conditional:
+            try:
+                return self._put(key, data, condition)
+            except _NotOfferedError:
+                self._conditional = False
+                advice = "a writer that comes at the very same moment can be missed; push from one place at a time"
+                warnings.warn(f"{self.address} has no conditional writes: {advice}.", HlkitWarning, stacklevel=5)
+        found = self.read(key)
+        if (found.version if found else None) != version:
+            raise self._changed(key)
+        self._put(key, data, {})
+        found = self.read(key)
+        if found is None or found.data != data:
+            raise self._changed(key)
+        return found.version
+
+    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> str:
+        from botocore.exceptions import ClientError
+
+        names = {"Bucket": self._bucket, "Key": self._prefix + key}
+        metadata = {"sha256": hashlib.sha256(data).hexdigest()}
+
+        def put() -> str:
+            try:
+                return self._client.put_object(Body=data, Metadata=metadata, **names, **condition)["ETag"]
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if condition and code in ("NotImplemented", "501"):
+                    raise _NotOfferedError from None
+                # What was to be replaced may be gone altogether.
+                if condition and code in ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"):
+                    raise self._changed(key) from None
+                raise
+
+        return self._whole(key, put)
+
+    def _whole(self, key: str, call: Callable[[], Found]) -> Found:
+        """What `call` returns; asked again when a body was cut off or damaged on its way, which boto3 leaves to us."""
+        from botocore.exceptions import IncompleteReadError, ResponseStreamingError
+        from botocore.parsers import ResponseParserError
+
+        for _ in range(ATTEMPTS):
+            try:
+                with self._plain_errors(key, (IncompleteReadError, ResponseStreamingError, ResponseParserError)):
+                    return call()
+            except (IncompleteReadError, ResponseStreamingError, ResponseParserError, DamagedFileError) as error:
+                _log.info("%s of %s did not arrive whole (%s)", key, self.address, type(error).__name__)
+        raise DamagedFileError(f"{key} of {self.address} does not arrive whole. Check the network, then run it again.")
+
+    def _changed(self, key: str) -> ChangedMeanwhileError:
+        return ChangedMeanwhileError(f"{key} of {self.address} was replaced by another writer.")
 
     def sizes(self) -> dict[str, int]:
         """See `Store.sizes`."""
-        with self._plain_errors("its list"):
+
+        def ask() -> list[Any]:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-            objects = [found for page in pages for found in page.get("Contents", [])]
+            return [found for page in pages for found in page.get("Contents", [])]
+
+        objects = self._whole("its list", ask)
         return {found["Key"].removeprefix(self._prefix): found["Size"] for found in objects}
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        with self._plain_errors(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def link(self, key: str, *, seconds: int) -> str:
+        """See `Store.link`. Whoever has the link can fetch this one object until then, so it is a secret of its own."""
+        names = {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
+        with self._plain_errors(key):
+            return self._client.generate_presigned_url("get_object", Params=names, ExpiresIn=seconds)
 
     def holds(self, key: str, record: FileRecord) -> bool:
         """See `Store.holds`."""
@@ -117,10 +212,12 @@ class S3Store(Store):
         self._manager.__exit__(kind, error, trace)
 
     @contextmanager
-    def _plain_errors(self, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into one sentence without secrets."""
+    def _plain_errors(self, key: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Turn what boto3 raises, except `but`, into one sentence without secrets."""
         try:
             yield
+        except but:
+            raise
         except Exception as error:
             # The three packages share no base class, and some of their errors exist in newer versions only.
             if not type(error).__module__.startswith(("boto3.", "botocore.", "s3transfer.")):
@@ -129,8 +226,14 @@ class S3Store(Store):
             reason = str(error)
             for secret in self._secrets:
                 reason = reason.replace(secret, "***")
+            if code in DAMAGED_CODES:
+                raise DamagedFileError(f"{key} arrived damaged at {self.address} ({code}).") from None
             # The chain is cut, because the original may quote a header.
             raise HlkitError(f"{self.address}, {key}: {reason.rstrip('.')}. {_advice(code)}") from None
+
+
+class _NotOfferedError(Exception):
+    """The server does not know conditional writes."""
 
 
 def _endpoint(scheme: str, env: dict[str, str]) -> str | None:
@@ -172,8 +275,10 @@ def _client(endpoint: str | None, region: str, credentials: dict[str, str]) -> A
         response_checksum_validation="when_required",
         # Each file has a thread that asks for it and a thread that moves it.
         max_pool_connections=2 * THREADS,
-        retries={"max_attempts": 5, "mode": "standard"},
-        connect_timeout=20,
+        # The waits between grow and are random.
+        retries={"total_max_attempts": REQUEST_ATTEMPTS, "mode": "standard"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
         s3={"addressing_style": "path" if endpoint else "auto"},
     )
     return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config, **credentials)

@@ -129,6 +129,7 @@ def push(
     say: Say = print,
 ) -> str:
     """Copy what changed in the project to a store, and remember the store; returns its address."""
+    from hlkit.inventory import Selection
     from hlkit.storage import open_store
     from hlkit.storage import push as push_files
 
@@ -136,7 +137,7 @@ def push(
     target = open_store(address)
     # Before the push, so that the settings that are pushed name the store too.
     _remember_store(project, address)
-    moved = push_files(project.root, target, only=only, progress=progress)
+    moved = push_files(project.root, target, selection=Selection(only), progress=progress)
     say(f"Pushed {len(moved)} files to {address}." if moved else f"{address} has everything: already done.")
     return address
 
@@ -150,11 +151,12 @@ def pull(
     say: Say = print,
 ) -> str:
     """Copy what the store has and the project lacks, each file checked by its SHA-256; returns the store's address."""
+    from hlkit.inventory import Selection
     from hlkit.storage import open_store
     from hlkit.storage import pull as pull_files
 
     address = store_of(project, store)
-    moved = pull_files(open_store(address), project.root, only=only, progress=progress)
+    moved = pull_files(open_store(address), project.root, selection=Selection(only), progress=progress)
     _remember_store(project, address)
     say(f"Pulled {len(moved)} files from {address}." if moved else "Everything is here: already done.")
     return address
