@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 FAULTS = ("reset", "reset after", "500", "503", "truncated", "wrong")
 END = b"\r\n\r\n"
-ERRORS = {"500": ("500", "InternalError"), "503": ("503", "SlowDown")}
+ERRORS = {"501": ("501", "NotImplemented"), "500": ("500", "InternalError"), "503": ("503", "SlowDown")}
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What the tests of storing share: keys, files of a project, and what lies where."""
 
 from pathlib import Path
+from typing import Any
 
 from hlkit import inventory
 
@@ -32,7 +33,7 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
-def stored(address: str, client=None) -> dict[str, bytes]:
+def stored(address: str, client: Any = None) -> dict[str, bytes]:
     """Every object of a store; a bucket's are asked for with `client`."""
     if not address.startswith("r2:"):
         return tree(Path(address))
