@@ -13,7 +13,7 @@ import pytest
 from hlkit import cli, stages
 
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
-STAGES = "download frames label push pull train infer timeline reel explain".split()
+STAGES = "download frames label push pull status verify delete link train infer timeline reel explain".split()
 
 
 def run(*words, cwd=None):
