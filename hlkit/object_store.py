@@ -7,8 +7,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
@@ -37,6 +36,9 @@ READ_SECONDS = 60
 ATTEMPTS = 5
 # What servers answer when a body is not what its signature or checksum says.
 DAMAGED_CODES = ("BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "IncompleteBody")
+# What they answer when the condition of a write does not hold: the object was replaced, is being, or is gone.
+CHANGED_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey")
+NOT_OFFERED_CODES = ("NotImplemented", "501")
 
 ACCOUNT_VARIABLE = "R2_ACCOUNT_ID"
 ENDPOINT_VARIABLE = "HLKIT_S3_ENDPOINT"
@@ -76,8 +78,7 @@ class S3Store(Store):
         endpoint = _endpoint(scheme, env)
         self._secrets, options = _credentials(env)
         region = env["AWS_REGION"] or env["AWS_DEFAULT_REGION"] or "us-east-1"
-        with self._plain_errors("client"):
-            self._client = _client(endpoint, "auto" if scheme == "r2" else region, options)
+        self._client = self._plainly("client", lambda: _client(endpoint, "auto" if scheme == "r2" else region, options))
         self._manager: Any = None
         self._conditional = True
 
@@ -101,14 +102,15 @@ class S3Store(Store):
 
     def write(self, key: str, data: bytes, version: str | None) -> str:
         """See `Store.write`. A server without conditional writes is read before and after, and a warning says so."""
-        condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
         if self._conditional:
-            try:
-                return self._put(key, data, condition)
-            except _NotOfferedError:
-                self._conditional = False
-                advice = "a writer that comes at the very same moment can be missed; push from one place at a time"
-                warnings.warn(f"{self.address} has no conditional writes: {advice}.", HlkitWarning, stacklevel=5)
+            etag, refusal = self._put(key, data, {"IfMatch": version} if version else {"IfNoneMatch": "*"})
+            if not refusal:
+                return etag
+            if refusal not in NOT_OFFERED_CODES:
+                raise self._changed(key)
+            self._conditional = False
+            advice = "a writer that comes at the very same moment can be missed; push from one place at a time"
+            warnings.warn(f"{self.address} has no conditional writes: {advice}.", HlkitWarning, stacklevel=5)
         found = self.read(key)
         if (found.version if found else None) != version:
             raise self._changed(key)
@@ -118,37 +120,31 @@ class S3Store(Store):
             raise self._changed(key)
         return found.version
 
-    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> str:
+    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> tuple[str, str]:
+        """The ETag of what was put, and the code with which a condition was refused; one of them is empty."""
         from botocore.exceptions import ClientError
 
         names = {"Bucket": self._bucket, "Key": self._prefix + key}
         metadata = {"sha256": hashlib.sha256(data).hexdigest()}
 
-        def put() -> str:
+        def put() -> tuple[str, str]:
             try:
-                return self._client.put_object(Body=data, Metadata=metadata, **names, **condition)["ETag"]
+                return self._client.put_object(Body=data, Metadata=metadata, **names, **condition)["ETag"], ""
             except ClientError as error:
                 code = error.response["Error"]["Code"]
-                if condition and code in ("NotImplemented", "501"):
-                    raise _NotOfferedError from None
-                # What was to be replaced may be gone altogether.
-                if condition and code in ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"):
-                    raise self._changed(key) from None
+                if condition and code in (*CHANGED_CODES, *NOT_OFFERED_CODES):
+                    return "", code
                 raise
 
         return self._whole(key, put)
 
     def _whole(self, key: str, call: Callable[[], Found]) -> Found:
         """What `call` returns; asked again when a body was cut off or damaged on its way, which boto3 leaves to us."""
-        from botocore.exceptions import IncompleteReadError, ResponseStreamingError
-        from botocore.parsers import ResponseParserError
-
         for _ in range(ATTEMPTS):
             try:
-                with self._plain_errors(key, (IncompleteReadError, ResponseStreamingError, ResponseParserError)):
-                    return call()
-            except (IncompleteReadError, ResponseStreamingError, ResponseParserError, DamagedFileError) as error:
-                _log.info("%s of %s did not arrive whole (%s)", key, self.address, type(error).__name__)
+                return self._plainly(key, call)
+            except DamagedFileError as error:
+                _log.info("%s", error)
         raise DamagedFileError(f"{key} of {self.address} does not arrive whole. Check the network, then run it again.")
 
     def _changed(self, key: str) -> ChangedMeanwhileError:
@@ -166,39 +162,38 @@ class S3Store(Store):
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
-        with self._plain_errors(key):
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        self._plainly(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
 
     def link(self, key: str, *, seconds: int) -> str:
         """See `Store.link`. Whoever has the link can fetch this one object until then, so it is a secret of its own."""
         names = {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
-        with self._plain_errors(key):
-            return self._client.generate_presigned_url("get_object", Params=names, ExpiresIn=seconds)
+        sign = self._client.generate_presigned_url
+        return self._plainly(key, lambda: sign("get_object", Params=names, ExpiresIn=seconds))
 
     def holds(self, key: str, record: FileRecord) -> bool:
         """See `Store.holds`."""
         from botocore.exceptions import ClientError
 
-        with self._plain_errors(key):
+        def ask() -> bool:
             try:
                 head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
                     return False
                 raise
-        return head["ContentLength"] == record.size and head["Metadata"].get("sha256") == record.sha256
+            return head["ContentLength"] == record.size and head["Metadata"].get("sha256") == record.sha256
+
+        return self._plainly(key, ask)
 
     def upload(self, key: str, path: Path, record: FileRecord, on_bytes: OnBytes) -> None:
         """See `Store.upload`."""
-        with self._plain_errors(key):
-            extra = {"Metadata": {"sha256": record.sha256}}
-            watchers = [_watcher(on_bytes)]
-            self._manager.upload(str(path), self._bucket, self._prefix + key, extra, watchers).result()
+        names, extra = (str(path), self._bucket, self._prefix + key), {"Metadata": {"sha256": record.sha256}}
+        self._plainly(key, lambda: self._manager.upload(*names, extra, [_watcher(on_bytes)]).result())
 
     def download(self, key: str, file: BinaryIO, on_bytes: OnBytes) -> None:
         """See `Store.download`."""
-        with self._plain_errors(key):
-            self._manager.download(self._bucket, self._prefix + key, file, None, [_watcher(on_bytes)]).result()
+        names = (self._bucket, self._prefix + key)
+        self._plainly(key, lambda: self._manager.download(*names, file, None, [_watcher(on_bytes)]).result())
 
     def __enter__(self) -> Self:
         from s3transfer.manager import TransferConfig, TransferManager
@@ -211,29 +206,30 @@ class S3Store(Store):
         # Its public shutdown(cancel=True) passes its message as an exception class.
         self._manager.__exit__(kind, error, trace)
 
-    @contextmanager
-    def _plain_errors(self, key: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Turn what boto3 raises, except `but`, into one sentence without secrets."""
+    def _plainly(self, key: str, call: Callable[[], Found]) -> Found:
+        """What `call` returns; what boto3 raises becomes one sentence without secrets."""
         try:
-            yield
-        except but:
-            raise
+            return call()
         except Exception as error:
             # The three packages share no base class, and some of their errors exist in newer versions only.
             if not type(error).__module__.startswith(("boto3.", "botocore.", "s3transfer.")):
                 raise
-            code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-            reason = str(error)
-            for secret in self._secrets:
-                reason = reason.replace(secret, "***")
-            if code in DAMAGED_CODES:
-                raise DamagedFileError(f"{key} arrived damaged at {self.address} ({code}).") from None
-            # The chain is cut, because the original may quote a header.
-            raise HlkitError(f"{self.address}, {key}: {reason.rstrip('.')}. {_advice(code)}") from None
+            failure = self._failure(key, error)
+        # Not raised above: the original may quote a header, and would stay behind this one as its context.
+        raise failure
 
+    def _failure(self, key: str, error: Exception) -> HlkitError:
+        from botocore.exceptions import IncompleteReadError, ResponseStreamingError
+        from botocore.parsers import ResponseParserError
 
-class _NotOfferedError(Exception):
-    """The server does not know conditional writes."""
+        code = str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
+        broken = isinstance(error, IncompleteReadError | ResponseStreamingError | ResponseParserError)
+        if broken or code in DAMAGED_CODES:
+            return DamagedFileError(f"{key} of {self.address} did not arrive whole ({code or type(error).__name__}).")
+        reason = str(error)
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        return HlkitError(f"{self.address}, {key}: {reason.rstrip('.')}. {_advice(code)}")
 
 
 def _endpoint(scheme: str, env: dict[str, str]) -> str | None:

@@ -107,3 +107,12 @@ def s3(s3_endpoint, monkeypatch, request):
 @pytest.fixture(params=["folder", "s3"])
 def address(request, tmp_path):
     return request.getfixturevalue("s3")[2] if request.param == "s3" else str(tmp_path / "store")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The waits between tries, a hundredth as long: their order is the same, and what they wait for is not."""
+    from botocore.retries import standard
+
+    real = standard.ExponentialBackoff.delay_amount
+    monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda *args: real(*args) / 100)

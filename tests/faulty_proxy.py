@@ -15,10 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+from stored import SECRET
 
 FAULTS = ("reset", "reset after", "500", "503", "truncated", "wrong")
 END = b"\r\n\r\n"
-ERRORS = {"501": ("501", "NotImplemented"), "500": ("500", "InternalError"), "503": ("503", "SlowDown")}
+ERRORS = {
+    "403": ("403", "AccessDenied"),
+    "501": ("501", "NotImplemented"),
+    "500": ("500", "InternalError"),
+    "503": ("503", "SlowDown"),
+}
 
 
 @dataclass
@@ -110,6 +118,8 @@ class FaultyProxy:
     def _answer(self, request: Request, body: bytes, fault: str) -> bytes:
         if fault in ERRORS:
             return _error(*ERRORS[fault])
+        if fault == "echo":
+            return _error("400", "SignatureDoesNotMatch", f"{SECRET} {request.headers}")
         if fault == "wrong" and request.method == "PUT":
             body = _damaged(body)
         signed = request.headers.get("x-amz-content-sha256", "")
@@ -162,8 +172,8 @@ def _damaged(body: bytes) -> bytes:
     return body and body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
-def _error(status: str, code: str) -> bytes:
-    body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
+def _error(status: str, code: str, message: str = "injected") -> bytes:
+    body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     return f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 

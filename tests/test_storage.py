@@ -457,7 +457,7 @@ def test_a_missing_bucket_says_so(s3, tmp_path):
     root = write(tmp_path / "project", FILES)
     with pytest.raises(HlkitError, match=r"NoSuchBucket.*Create the bucket first") as caught:
         push(root, open_store("r2://no-such-bucket/x"), progress=False)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 def test_a_secret_in_the_servers_answer_is_struck_out(s3, monkeypatch, caplog):

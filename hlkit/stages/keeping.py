@@ -190,7 +190,7 @@ def link(project: Project, video: str, store: str | None = None, *, hours: float
             f"A link can't hold for {hours:g} hours. More than 0 and at most {MAX_LINK_HOURS} are allowed."
         )
     opened = open_store(store_of(project, store))
-    key = project.reel(video, ".mp4").relative_to(project.root).as_posix()
+    key = f"reels/{video}.mp4"
     if key not in manifest_of(opened).files:
         raise HlkitError(f"{opened.address} has no reel of '{video}'. Cut it and push it first.")
     address = opened.link(key, seconds=round(hours * 3600))
