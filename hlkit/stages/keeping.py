@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_LINK_HOURS = 7 * 24
 # So many names tell what is wrong; the rest is a number.
 NAMED_FILES = 5
+LISTED_FILES = 30
 
 
 def push(
@@ -91,15 +92,22 @@ def status(
 ) -> pl.DataFrame:
     """Say how project and store differ; returns the table of `hlkit.upkeep.status`. For the arguments see `push`."""
     from hlkit.storage import open_store
+    from hlkit.stores import STAGES
     from hlkit.upkeep import status as compare
 
     address = store_of(project, store)
     selection = _selection(only, videos, runs)
     table = compare(project.root, open_store(address), selection=selection, progress=progress)
-    for key, state in table.filter(pl.col("state") != "same").select("key", "state").iter_rows():
+    # Stage markers say nothing to a reader.
+    other = table.filter(pl.col("state") != "same", ~pl.col("key").str.starts_with(f"{STAGES}/"))
+    for key, state in other.head(LISTED_FILES).select("key", "state").iter_rows():
         say(f"{state:13}  {key}")
+    if len(other) > LISTED_FILES:
+        say(f"... and {len(other) - LISTED_FILES:,} more")
     counts = ", ".join(f"{n} {state}" for state, n in table.group_by("state").len().sort("state").iter_rows())
     say(f"{address}: {counts or 'nothing here and nothing there'}.")
+    if (table["state"] == "new").all():
+        _say_cost(project, address, selection, say)
     return table
 
 
