@@ -71,6 +71,9 @@ OnlyOption = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="PART", help="Only this part: videos, frames, labels, models ... (repeatable)."),
 ]
+RunsOption = Annotated[
+    list[str] | None, typer.Option("--run", metavar="RUN", help="Only this training run (repeatable).")
+]
 TimeOption = Annotated[float | None, typer.Option(parser=_time, metavar="TIME", help="Seconds or h:mm:ss.")]
 
 
@@ -142,22 +145,79 @@ def label(
 def push(
     store: StoreArgument = None,
     only: OnlyOption = None,
+    videos: VideosOption = None,
+    runs: RunsOption = None,
     project: ProjectOption = DEFAULT_PROJECT,
     verbose: VerboseOption = False,
 ) -> None:
     """Copy what changed in the project to Cloudflare R2, another S3 store, or a folder."""
-    stages.push(Project(project), store, only=only)
+    stages.push(Project(project), store, only=only, videos=videos, runs=runs)
 
 
-@_example("pull r2://my-bucket/my-stream")
+@_example("pull r2://my-bucket/my-stream --only models")
 def pull(
     store: StoreArgument = None,
     only: OnlyOption = None,
+    videos: VideosOption = None,
+    runs: RunsOption = None,
     project: ProjectOption = DEFAULT_PROJECT,
     verbose: VerboseOption = False,
 ) -> None:
     """Copy what the store has and the project lacks."""
-    stages.pull(Project(project), store, only=only)
+    stages.pull(Project(project), store, only=only, videos=videos, runs=runs)
+
+
+@_example("status")
+def status(
+    store: StoreArgument = None,
+    only: OnlyOption = None,
+    videos: VideosOption = None,
+    runs: RunsOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Say how the project and a store differ; nothing moves."""
+    stages.status(Project(project), store, only=only, videos=videos, runs=runs)
+
+
+@_example("verify --repair")
+def verify(
+    store: StoreArgument = None,
+    only: OnlyOption = None,
+    videos: VideosOption = None,
+    runs: RunsOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Push what is damaged or missing there again.")] = False,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Read every byte in a store again and compare it with what was pushed."""
+    stages.verify(Project(project), store, only=only, videos=videos, runs=runs, repair=repair)
+
+
+@_example("delete --only frames --video saturday --yes")
+def delete(
+    store: StoreArgument = None,
+    only: OnlyOption = None,
+    videos: VideosOption = None,
+    runs: RunsOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would go.")] = False,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Remove files from a store; the project stays as it is."""
+    stages.delete(Project(project), store, only=only, videos=videos, runs=runs, yes=yes)
+
+
+@_example("link sunday --hours 48")
+def link(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Whose reel.")],
+    store: StoreArgument = None,
+    hours: Annotated[float, typer.Option(help="How long the link holds, at most 168.")] = 24.0,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Print a link under which anyone can watch a pushed reel for some hours."""
+    stages.link(Project(project), video, store, hours=hours)
 
 
 @_example("train --video saturday --epochs 12")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hlkit import demo
 from hlkit.project import HlkitError, Project, free_disk
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # A video goes into the page as text, a third larger than its file; more than this makes the browser slow.
 MAX_EMBEDDED_BYTES = 25_000_000
+
+Place = Literal["try it", "folder", "Google Drive", "Cloudflare R2"]
+R2_SECRETS = ("R2_ACCOUNT_ID", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
 
 CPU_NOTE = "No GPU: all works, training is slower. In Colab: Runtime > Change runtime type > T4 GPU, then Run all."
 
@@ -111,6 +114,56 @@ def load_secrets(names: Sequence[str]) -> list[str]:
             except (userdata.SecretNotFoundError, userdata.NotebookAccessError):
                 continue
     return [name for name in names if not os.environ.get(name)]
+
+
+def names(text: str) -> list[str]:
+    """The names in a form's field, separated by commas or spaces; an empty field has none."""
+    return text.replace(",", " ").split()
+
+
+def choose_store(project: Project, place: Place, name: str = "") -> str:
+    """The address of the place that a form names, ready to be used.
+
+    Args:
+        project: the project's own folder name becomes the last part of the address.
+        place: "try it" (a folder beside the project), "folder", "Google Drive" (mounted when needed) or "Cloudflare R2"
+            (its secrets are loaded).
+        name: the folder, the folder in Drive, or the bucket (also as `r2://bucket/prefix`).
+
+    Raises:
+        HlkitError: says in plain words what is missing.
+    """
+    name = name.strip()
+    if place == "try it":
+        return f"{project.root}-store"
+    if place == "folder":
+        if not name:
+            raise HlkitError("Type the folder's name in the form, such as /media/usb/hlkit, or choose 'try it'.")
+        return str(Path(name).expanduser() / project.root.name)
+    if place == "Google Drive":
+        return str(_drive() / (name or "hlkit") / project.root.name)
+    if missing := [secret for secret in load_secrets(R2_SECRETS) if secret not in _unneeded()]:
+        steps = (
+            "In Colab: key symbol at the left, add them there and switch on their access; elsewhere: set them in the"
+        )
+        raise HlkitError(f"R2 needs {' and '.join(missing)}. {steps} environment. Step by step: notebooks/R2.md.")
+    if not name:
+        raise HlkitError("Type your bucket's name in the form, such as my-streams. How to make one: notebooks/R2.md.")
+    return name if "://" in name else f"r2://{name.strip('/')}/{project.root.name}"
+
+
+def _unneeded() -> list[str]:
+    # Another S3 server is named by its address, and has no account id.
+    return ["R2_ACCOUNT_ID"] if os.environ.get("HLKIT_S3_ENDPOINT") else []
+
+
+def _drive() -> Path:
+    if not (in_colab() and find_spec("google.colab")):
+        raise HlkitError("Google Drive opens in Colab alone. Choose 'folder' and name the one that Drive syncs here.")
+    from google.colab import drive  # pyright: ignore[reportMissingImports]
+
+    drive.mount("/content/drive")
+    return Path("/content/drive/MyDrive")
 
 
 def offer(file: Path, *, download: bool) -> None:

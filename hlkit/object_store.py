@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
-from hlkit.project import HlkitError
-from hlkit.stores import FileRecord, OnBytes, Store, check_key, without_password
+from hlkit.project import HlkitError, HlkitWarning
+from hlkit.stores import (
+    ChangedMeanwhileError,
+    DamagedFileError,
+    FileRecord,
+    OnBytes,
+    Snapshot,
+    Store,
+    check_key,
+    without_password,
+)
 
 # Requests to an object store wait for the network far longer than they work.
 THREADS = 16
 # One request carries what a slow line moves in about a minute; R2 wants all parts but the last equally long.
 MULTIPART_BYTES = 16 << 20
+# Eight tries wait for up to about two minutes, which a server that asks to slow down may need.
+REQUEST_ATTEMPTS = 8
+CONNECT_SECONDS = 20
+READ_SECONDS = 60
+# A small object that arrives cut off or damaged is read this often.
+ATTEMPTS = 5
+# What servers answer when a body is not what its signature or checksum says.
+DAMAGED_CODES = ("BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "IncompleteBody")
+# What they answer when the condition of a write does not hold: the object was replaced, is being, or is gone.
+CHANGED_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey")
+NOT_OFFERED_CODES = ("NotImplemented", "501")
 
 ACCOUNT_VARIABLE = "R2_ACCOUNT_ID"
 ENDPOINT_VARIABLE = "HLKIT_S3_ENDPOINT"
@@ -24,6 +46,10 @@ KEY_VARIABLES = (("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"), ("AWS_ACCESS_KEY_
 TOKEN_VARIABLE = "AWS_SESSION_TOKEN"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 VARIABLES = (ACCOUNT_VARIABLE, ENDPOINT_VARIABLE, *chain(*KEY_VARIABLES), TOKEN_VARIABLE, *REGION_VARIABLES)
+
+Found = TypeVar("Found")
+
+_log = logging.getLogger(__name__)
 
 
 class S3Store(Store):
@@ -52,51 +78,122 @@ class S3Store(Store):
         endpoint = _endpoint(scheme, env)
         self._secrets, options = _credentials(env)
         region = env["AWS_REGION"] or env["AWS_DEFAULT_REGION"] or "us-east-1"
-        with self._plain_errors("client"):
-            self._client = _client(endpoint, "auto" if scheme == "r2" else region, options)
+        self._client = self._plainly("client", lambda: _client(endpoint, "auto" if scheme == "r2" else region, options))
         self._manager: Any = None
+        self._conditional = True
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str) -> Snapshot | None:
         """See `Store.read`."""
         from botocore.exceptions import ClientError
 
-        with self._plain_errors(key):
+        def get() -> Snapshot | None:
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchKey":
                     return None
                 raise
+            data = answer["Body"].read()
+            if answer["Metadata"].get("sha256") not in (None, hashlib.sha256(data).hexdigest()):
+                raise DamagedFileError(f"{key} of {self.address} does not match its SHA-256.")
+            return Snapshot(data, answer["ETag"])
 
-    def write(self, key: str, data: bytes) -> None:
-        """See `Store.write`."""
-        with self._plain_errors(key):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+        return self._whole(key, get)
+
+    def write(self, key: str, data: bytes, version: str | None) -> str:
+        """See `Store.write`. A server without conditional writes is read before and after, and a warning says so."""
+        if self._conditional:
+            etag, refusal = self._put(key, data, {"IfMatch": version} if version else {"IfNoneMatch": "*"})
+            if not refusal:
+                return etag
+            if refusal not in NOT_OFFERED_CODES:
+                raise self._changed(key)
+            self._conditional = False
+            advice = "a writer that comes at the very same moment can be missed; push from one place at a time"
+            warnings.warn(f"{self.address} has no conditional writes: {advice}.", HlkitWarning, stacklevel=5)
+        found = self.read(key)
+        if (found.version if found else None) != version:
+            raise self._changed(key)
+        self._put(key, data, {})
+        found = self.read(key)
+        if found is None or found.data != data:
+            raise self._changed(key)
+        return found.version
+
+    def _put(self, key: str, data: bytes, condition: dict[str, str]) -> tuple[str, str]:
+        """The ETag of what was put, and the code with which a condition was refused; one of them is empty."""
+        from botocore.exceptions import ClientError
+
+        names = {"Bucket": self._bucket, "Key": self._prefix + key}
+        metadata = {"sha256": hashlib.sha256(data).hexdigest()}
+
+        def put() -> tuple[str, str]:
+            try:
+                return self._client.put_object(Body=data, Metadata=metadata, **names, **condition)["ETag"], ""
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if condition and code in (*CHANGED_CODES, *NOT_OFFERED_CODES):
+                    return "", code
+                raise
+
+        return self._whole(key, put)
+
+    def _whole(self, key: str, call: Callable[[], Found]) -> Found:
+        """What `call` returns; asked again when a body was cut off or damaged on its way, which boto3 leaves to us."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._plainly(key, call)
+            except DamagedFileError as error:
+                _log.info("%s", error)
+        raise DamagedFileError(f"{key} of {self.address} does not arrive whole. Check the network, then run it again.")
+
+    def _changed(self, key: str) -> ChangedMeanwhileError:
+        return ChangedMeanwhileError(f"{key} of {self.address} was replaced by another writer.")
+
+    def sizes(self) -> dict[str, int]:
+        """See `Store.sizes`."""
+
+        def ask() -> list[Any]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            return [found for page in pages for found in page.get("Contents", [])]
+
+        objects = self._whole("its list", ask)
+        return {found["Key"].removeprefix(self._prefix): found["Size"] for found in objects}
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        self._plainly(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
+
+    def link(self, key: str, *, seconds: int) -> str:
+        """See `Store.link`. Whoever has the link can fetch this one object until then, so it is a secret of its own."""
+        names = {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
+        sign = self._client.generate_presigned_url
+        return self._plainly(key, lambda: sign("get_object", Params=names, ExpiresIn=seconds))
 
     def holds(self, key: str, record: FileRecord) -> bool:
         """See `Store.holds`."""
         from botocore.exceptions import ClientError
 
-        with self._plain_errors(key):
+        def ask() -> bool:
             try:
                 head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
                     return False
                 raise
-        return head["ContentLength"] == record.size and head["Metadata"].get("sha256") == record.sha256
+            return head["ContentLength"] == record.size and head["Metadata"].get("sha256") == record.sha256
+
+        return self._plainly(key, ask)
 
     def upload(self, key: str, path: Path, record: FileRecord, on_bytes: OnBytes) -> None:
         """See `Store.upload`."""
-        with self._plain_errors(key):
-            extra = {"Metadata": {"sha256": record.sha256}}
-            watchers = [_watcher(on_bytes)]
-            self._manager.upload(str(path), self._bucket, self._prefix + key, extra, watchers).result()
+        names, extra = (str(path), self._bucket, self._prefix + key), {"Metadata": {"sha256": record.sha256}}
+        self._plainly(key, lambda: self._manager.upload(*names, extra, [_watcher(on_bytes)]).result())
 
     def download(self, key: str, file: BinaryIO, on_bytes: OnBytes) -> None:
         """See `Store.download`."""
-        with self._plain_errors(key):
-            self._manager.download(self._bucket, self._prefix + key, file, None, [_watcher(on_bytes)]).result()
+        names = (self._bucket, self._prefix + key)
+        self._plainly(key, lambda: self._manager.download(*names, file, None, [_watcher(on_bytes)]).result())
 
     def __enter__(self) -> Self:
         from s3transfer.manager import TransferConfig, TransferManager
@@ -109,21 +206,30 @@ class S3Store(Store):
         # Its public shutdown(cancel=True) passes its message as an exception class.
         self._manager.__exit__(kind, error, trace)
 
-    @contextmanager
-    def _plain_errors(self, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into one sentence without secrets."""
+    def _plainly(self, key: str, call: Callable[[], Found]) -> Found:
+        """What `call` returns; what boto3 raises becomes one sentence without secrets."""
         try:
-            yield
+            return call()
         except Exception as error:
             # The three packages share no base class, and some of their errors exist in newer versions only.
             if not type(error).__module__.startswith(("boto3.", "botocore.", "s3transfer.")):
                 raise
-            code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-            reason = str(error)
-            for secret in self._secrets:
-                reason = reason.replace(secret, "***")
-            # The chain is cut, because the original may quote a header.
-            raise HlkitError(f"{self.address}, {key}: {reason.rstrip('.')}. {_advice(code)}") from None
+            failure = self._failure(key, error)
+        # Not raised above: the original may quote a header, and would stay behind this one as its context.
+        raise failure
+
+    def _failure(self, key: str, error: Exception) -> HlkitError:
+        from botocore.exceptions import IncompleteReadError, ResponseStreamingError
+        from botocore.parsers import ResponseParserError
+
+        code = str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
+        broken = isinstance(error, IncompleteReadError | ResponseStreamingError | ResponseParserError)
+        if broken or code in DAMAGED_CODES:
+            return DamagedFileError(f"{key} of {self.address} did not arrive whole ({code or type(error).__name__}).")
+        reason = str(error)
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        return HlkitError(f"{self.address}, {key}: {reason.rstrip('.')}. {_advice(code)}")
 
 
 def _endpoint(scheme: str, env: dict[str, str]) -> str | None:
@@ -165,8 +271,10 @@ def _client(endpoint: str | None, region: str, credentials: dict[str, str]) -> A
         response_checksum_validation="when_required",
         # Each file has a thread that asks for it and a thread that moves it.
         max_pool_connections=2 * THREADS,
-        retries={"max_attempts": 5, "mode": "standard"},
-        connect_timeout=20,
+        # The waits between grow and are random.
+        retries={"total_max_attempts": REQUEST_ATTEMPTS, "mode": "standard"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
         s3={"addressing_style": "path" if endpoint else "auto"},
     )
     return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config, **credentials)

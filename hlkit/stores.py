@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from hlkit.project import HlkitError
+from hlkit.project import HlkitError, HlkitWarning
 
 MANIFEST = "manifest.json"
 STAGES = ".stages"
+LOCK = ".lock"
 
 BLOCK_BYTES = 1 << 20
 # A writer at work touches its temporary file with every block; one that old belongs to nobody.
@@ -28,6 +30,18 @@ OnBytes = Callable[[int], object]
 
 class DamagedFileError(HlkitError):
     """A file is not what its record says."""
+
+
+class ChangedMeanwhileError(HlkitError):
+    """Another writer has replaced the object that was to be written over."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A small object as it was read; by its `version` the store knows whether it was replaced since."""
+
+    data: bytes
+    version: str
 
 
 @dataclass(frozen=True)
@@ -117,18 +131,40 @@ def arriving_file(target: Path, record: FileRecord) -> Iterator[BinaryIO]:
             raise
 
 
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Keep other processes out for the length of the block; the system lets go of a lock whose owner was killed."""
+    with file.open("ab") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except (ImportError, OSError) as error:
+            advice = "push from one place at a time"
+            warnings.warn(f"{file.parent} can't be locked ({error}); {advice}.", HlkitWarning, stacklevel=5)
+        yield
+
+
 class Store(ABC):
     """A place that keeps files by key. While files move it is a context manager: leaving it by an error stops them."""
 
     address: str
 
     @abstractmethod
-    def read(self, key: str) -> bytes | None:
-        """The bytes of a small object; None when there is none."""
+    def read(self, key: str) -> Snapshot | None:
+        """A small object, whole; None when there is none."""
 
     @abstractmethod
-    def write(self, key: str, data: bytes) -> None:
-        """Put a small object there in one step."""
+    def write(self, key: str, data: bytes, version: str | None) -> str:
+        """Put a small object there in one step, in place of `version` (None: where none is); returns its own version.
+
+        Raises:
+            ChangedMeanwhileError: when something else than `version` is there; nothing changes then.
+        """
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """The size in bytes of everything that is there, by key; the manifest is among it."""
 
     @abstractmethod
     def holds(self, key: str, record: FileRecord) -> bool:
@@ -141,6 +177,14 @@ class Store(ABC):
     @abstractmethod
     def download(self, key: str, file: BinaryIO, on_bytes: OnBytes) -> None:
         """Write an object into an open file, from its beginning."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is gone already is fine."""
+
+    @abstractmethod
+    def link(self, key: str, *, seconds: int) -> str:
+        """An address under which the object can be watched; a store on the net gives one for so long, without keys."""
 
     @abstractmethod
     def __enter__(self) -> Self: ...
@@ -159,15 +203,30 @@ class FolderStore(Store):
         if self.root.exists() and not self.root.is_dir():
             raise HlkitError(f"The store {self.root} is a file; give a folder.")
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str) -> Snapshot | None:
         """See `Store.read`."""
         path = self._path(key)
-        return path.read_bytes() if path.is_file() else None
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+        return Snapshot(data, hashlib.sha256(data).hexdigest())
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: bytes, version: str | None) -> str:
         """See `Store.write`."""
-        with arriving_file(self._path(key), FileRecord(len(data), hashlib.sha256(data).hexdigest())) as file:
-            file.write(data)
+        record = FileRecord(len(data), hashlib.sha256(data).hexdigest())
+        self.root.mkdir(parents=True, exist_ok=True)
+        with _locked(self.root / LOCK):
+            found = self.read(key)
+            if (found.version if found else None) != version:
+                raise ChangedMeanwhileError(f"{key} of {self.address} was replaced by another writer.")
+            with arriving_file(self._path(key), record) as file:
+                file.write(data)
+        return record.sha256
+
+    def sizes(self) -> dict[str, int]:
+        """See `Store.sizes`."""
+        files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in files}
 
     def holds(self, key: str, record: FileRecord) -> bool:
         """See `Store.holds`."""
@@ -186,6 +245,19 @@ class FolderStore(Store):
             raise HlkitError(f"{self.address} has lost {key}, which its manifest names. Push it again.")
         with path.open("rb") as source:
             self._copy(source, file, on_bytes)
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`. Folders that become empty go too."""
+        path = self._path(key)
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == self.root or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+    def link(self, key: str, *, seconds: int) -> str:
+        """See `Store.link`; a file of this computer needs no limit."""
+        return self._path(key).as_uri()
 
     def _path(self, key: str) -> Path:
         return self.root / key if key == MANIFEST else file_at(self.root, key)

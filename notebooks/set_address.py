@@ -18,9 +18,10 @@ def repository() -> str:
 
 
 def with_address(text: str, address: str) -> str:
-    """The text of a notebook or page with every Colab link and install source pointing to `address`."""
+    """The text of a notebook or page with every Colab link, GitHub page and install source pointing to `address`."""
     owner_and_name = address.removeprefix("https://github.com/")
     text = re.sub(rf"{re.escape(COLAB)}[^/\s\"]+/[^/\s\"]+/", f"{COLAB}{owner_and_name}/", text)
+    text = re.sub(r"https://github\.com/[^/\s\"]+/[^/\s\"]+/blob/", f"{address}/blob/", text)
     return re.sub(r"git\+https://[^\s\"\\]+", f"git+{address}", text)
 
 

@@ -1,10 +1,12 @@
-"""What all tests share: hypothesis without a clock, and one small project on which every stage has been run."""
+"""What all tests share: hypothesis without a clock, a project on which every stage has been run, an S3 server."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from stored import KEYS
 
 from hlkit import stages
 from hlkit.project import Project
@@ -71,3 +73,46 @@ def finished(tmp_path_factory, sources) -> tuple[Project, list[str]]:
     prepare(project, sources, say=said.append)
     finish(project, say=said.append)
     return project, said
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint, monkeypatch, request):
+    """A client, the name of its fresh bucket, and the address of a prefix in it; the environment is set for hlkit."""
+    import boto3
+
+    from hlkit.object_store import VARIABLES
+
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**KEYS, "HLKIT_S3_ENDPOINT": s3_endpoint, "NO_PROXY": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    bucket = "b-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=s3_endpoint, **keys)
+    client.create_bucket(Bucket=bucket)
+    return client, bucket, f"r2://{bucket}/my/stream"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def address(request, tmp_path):
+    return request.getfixturevalue("s3")[2] if request.param == "s3" else str(tmp_path / "store")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The waits between tries, a hundredth as long: their order is the same, and what they wait for is not."""
+    from botocore.retries import standard
+
+    real = standard.ExponentialBackoff.delay_amount
+    monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda *args: real(*args) / 100)

@@ -13,7 +13,9 @@ import pytest
 from hlkit import cli, stages
 
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
-STAGES = "download channel frames label push pull train infer timeline reel score compare explain".split()
+STAGES = (
+    "download channel frames label push pull status verify delete link train infer timeline reel score compare explain"
+).split()
 
 
 def run(*words, cwd=None):

@@ -80,9 +80,8 @@ def test_one_address_reaches_every_notebook():
         text = path.read_text(encoding="utf-8")
         assert SET_ADDRESS["with_address"](text, SET_ADDRESS["repository"]()) == text
         moved = SET_ADDRESS["with_address"](text, "https://github.com/someone/fork")
-        assert moved.count("someone/fork") == text.count("colab.research.google.com/github/") + text.count(
-            "git+https://"
-        )
+        places = ("colab.research.google.com/github/", "git+https://", "https://github.com/OWNER/hlkit/blob/")
+        assert moved.count("someone/fork") == sum(map(text.count, places))
 
 
 def execute(path, home, *, colab=False):

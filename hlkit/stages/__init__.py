@@ -7,7 +7,8 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 
 from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
 from hlkit.stages.comparison import compare
-from hlkit.stages.intake import channel, download, frames, label, label_text, pull, push
+from hlkit.stages.intake import channel, download, frames, label, label_text
+from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.report import explain, score
@@ -21,6 +22,7 @@ __all__ = [
     "channel",
     "compare",
     "contact_sheet",
+    "delete",
     "download",
     "explain",
     "frames",
@@ -28,13 +30,16 @@ __all__ = [
     "label",
     "label_sheet",
     "label_text",
+    "link",
     "overview",
     "pull",
     "push",
     "reel",
     "score",
     "score_chart",
+    "status",
     "timeline",
     "train",
     "training_chart",
+    "verify",
 ]

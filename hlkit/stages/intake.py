@@ -1,4 +1,4 @@
-"""Stages that bring things in and keep them: recordings, frames, labels, and copies in a store."""
+"""Stages that bring things in: recordings, frames, labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hlkit.frames import extract_frames
 from hlkit.labels import check_spans, merge_spans, parse_spans, read_labels, write_labels
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
 from hlkit.stages import tables
-from hlkit.stages.common import Say, already_done, store_of
+from hlkit.stages.common import Say, already_done
 
 
 def download(
@@ -205,48 +205,3 @@ def _keep_labels(project: Project, spans: pl.DataFrame, source: str, redo: bool,
         seconds = float((mine["end"] - mine["start"]).sum())
         say(f"{video}: {len(mine)} spans, {format_time(seconds)} of {format_time(durations[video])}.")
     return spans
-
-
-def push(
-    project: Project,
-    store: str | None = None,
-    *,
-    only: Sequence[str] | None = None,
-    progress: bool = True,
-    say: Say = print,
-) -> str:
-    """Copy what changed in the project to a store, and remember the store; returns its address."""
-    from hlkit.storage import open_store
-    from hlkit.storage import push as push_files
-
-    address = store_of(project, store)
-    target = open_store(address)
-    # Before the push, so that the settings that are pushed name the store too.
-    _remember_store(project, address)
-    moved = push_files(project.root, target, only=only, progress=progress)
-    say(f"Pushed {len(moved)} files to {address}." if moved else f"{address} has everything: already done.")
-    return address
-
-
-def pull(
-    project: Project,
-    store: str | None = None,
-    *,
-    only: Sequence[str] | None = None,
-    progress: bool = True,
-    say: Say = print,
-) -> str:
-    """Copy what the store has and the project lacks, each file checked by its SHA-256; returns the store's address."""
-    from hlkit.storage import open_store
-    from hlkit.storage import pull as pull_files
-
-    address = store_of(project, store)
-    moved = pull_files(open_store(address), project.root, only=only, progress=progress)
-    _remember_store(project, address)
-    say(f"Pulled {len(moved)} files from {address}." if moved else "Everything is here: already done.")
-    return address
-
-
-def _remember_store(project: Project, address: str) -> None:
-    if project.settings().get("store") != address:
-        project.save_settings(store=address)
