@@ -12,6 +12,7 @@ from hlkit.project import Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 
 if TYPE_CHECKING:
     from hlkit.callbacks import LoggerName
@@ -37,7 +38,9 @@ def train(
 ) -> Path:
     """Train a model on the labelled videos and return its checkpoint, `models/<run>/model.ckpt`.
 
-    A run that was interrupted goes on after its last whole epoch. The run and its videos become the project's settings.
+    A run that was interrupted goes on after its last whole epoch. Where a store is set, checkpoints are pushed to it
+    every few minutes, so that a machine that is lost takes no more with it. The run and its videos become the
+    project's settings.
 
     Args:
         project: must have frames and labels of the videos.
@@ -87,10 +90,12 @@ def train(
         weights=weights,
         seed=seed,
         logger=logger,
+        on_epoch=checkpoint_keeper(project, run),
         progress=progress,
     )
     project.save_settings(run=run, train_videos=chosen)
     project.mark_done("train", run, made_from, [checkpoint, folder / "metrics.csv", folder / "card.md"])
+    keep_finished_run(project, run)
     say(f"{run}: trained on {', '.join(chosen)}; what it is stands in {folder / 'card.md'}.")
     return checkpoint
 
