@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -57,11 +57,11 @@ class KeepBest(Checkpoint):
     """After each epoch writes `best.ckpt` if it is the best so far, `last.ckpt` to resume from, and `metrics.csv`.
 
     In this order, so that a run which is killed between two of them repeats the epoch and writes the same files again.
-    The module must have a list `history`, which this fills with a row an epoch.
+    The module must have a list `history`, which this fills with a row an epoch. Then `on_epoch` is called.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
-        self.folder, self.monitor = folder, monitor
+    def __init__(self, folder: Path, monitor: str, on_epoch: Callable[[], object] | None = None) -> None:
+        self.folder, self.monitor, self.on_epoch = folder, monitor, on_epoch
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Record the epoch's metrics and write what there is to keep."""
@@ -72,6 +72,8 @@ class KeepBest(Checkpoint):
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
         trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         write_metrics(history, self.folder)
+        if self.on_epoch is not None:
+            self.on_epoch()
 
 
 def best_epoch(history: Sequence[Mapping[str, float]], monitor: str) -> int:

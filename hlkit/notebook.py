@@ -94,6 +94,7 @@ def open_project(name: str, *, needs: demo.Step | None = None) -> Project:
         raise HlkitError(f"'{name}' can't be a project's name: use letters, digits and '-', such as my-stream.")
     project = Project(projects_folder() / name.strip())
     print(f"Project {project.root}")
+    _reach_store(str(project.settings().get("store", "")))
     if needs is not None and demo.is_demo(project):
         print("It has no videos of its own: the demo recordings are used.")
         demo.run(project, until=needs)
@@ -155,6 +156,14 @@ def choose_store(project: Project, place: Place, name: str = "") -> str:
 def _unneeded() -> list[str]:
     # Another S3 server is named by its address, and has no account id.
     return ["R2_ACCOUNT_ID"] if os.environ.get("HLKIT_S3_ENDPOINT") else []
+
+
+def _reach_store(address: str) -> None:
+    """Make the project's store usable on a new runtime: without Drive mounted, its folder would be an ordinary one."""
+    if address.startswith("r2://"):
+        load_secrets(R2_SECRETS)
+    elif address.startswith("/content/drive/") and in_colab() and not Path("/content/drive/MyDrive").exists():
+        _drive()
 
 
 def _drive() -> Path:

@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -63,6 +63,7 @@ def fit(
     num_workers: int = 0,
     logger: LoggerName = "csv",
     accelerator: str = "auto",
+    on_epoch: Callable[[], object] | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a model on the training part of a table and keep the epoch that does best on the validation part.
@@ -88,6 +89,7 @@ def fit(
         cache, num_workers: see `FrameDataset` and `FrameDataModule`.
         logger: "csv", or "mlflow" or "wandb" beside the CSV.
         accelerator: "auto", "cpu" or "cuda".
+        on_epoch: called after each epoch, when its checkpoints are written.
         progress: show one line with the time left.
 
     Returns:
@@ -118,7 +120,7 @@ def fit(
             sampling |= _clip_sampling(frames, config.num_frames_per_clip, batch_size)
         reading = {"size": config.size, "cache": cache, "num_workers": num_workers}
         data = FrameDataModule(frames, root, seed=seed, **sampling, **reading)
-        callbacks = [ProgressLine(progress=progress), KeepBest(folder, monitor)]
+        callbacks = [ProgressLine(progress=progress), KeepBest(folder, monitor, on_epoch)]
         cuda = [device] if device.type == "cuda" else []
         with quiet_lightning(), torch.random.fork_rng(devices=cuda), open_logger(logger, folder) as its_logger:
             trainer = _trainer(folder, device, epochs, callbacks, its_logger)

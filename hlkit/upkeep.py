@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,15 +144,22 @@ def delete(store: Store, *, selection: Selection, dry_run: bool = True) -> list[
     keys = selection.of(manifest_of(store).files)
     if selection:
         keys = [key for key in keys if not key.startswith(f"{STAGES}/")]
-    if dry_run or not keys:
-        return keys
+    if not dry_run:
+        forget(store, keys)
+    return keys
+
+
+def forget(store: Store, keys: Collection[str]) -> None:
+    """Remove these from the manifest, then the objects; those that it does not name are left alone."""
 
     def without(manifest: Manifest) -> Manifest:
         left = ({k: r for k, r in group.items() if k not in keys} for group in (manifest.files, manifest.arriving))
         return replace(manifest, **dict(zip(("files", "arriving"), left, strict=True)))
 
     with plain_errors(store):
-        update_manifest(store, Manifest.read(store), without)
-        for key in keys:
+        manifest = manifest_of(store)
+        known = [key for key in keys if manifest.versions(key)]
+        if known:
+            update_manifest(store, manifest, without)
+        for key in known:
             store.delete(key)
-    return keys

@@ -1,5 +1,6 @@
 """The form that says where a project is kept."""
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -52,14 +53,37 @@ def test_missing_secrets_and_bucket_are_named_in_plain_words(environment):
         notebook.choose_store(PROJECT, "Cloudflare R2")
 
 
-def test_drive_is_mounted_in_colab_and_refused_elsewhere(environment):
-    with pytest.raises(HlkitError, match="in Colab alone"):
-        notebook.choose_store(PROJECT, "Google Drive")
+@pytest.fixture
+def mounted(environment):
+    """Colab, as far as it is asked for here: what was mounted, and a store of secrets."""
     mounted, colab = [], types.ModuleType("google.colab")
-    colab.__dict__["drive"] = types.SimpleNamespace(mount=mounted.append)
+    userdata = types.SimpleNamespace(get=SECRETS.__getitem__, SecretNotFoundError=OSError, NotebookAccessError=OSError)
+    colab.__dict__.update(drive=types.SimpleNamespace(mount=mounted.append), userdata=userdata)
     environment.setitem(sys.modules, "google.colab", colab)
     environment.setattr(notebook, "find_spec", lambda name: True)
     environment.setenv("COLAB_RELEASE_TAG", "x")
+    for name in SECRETS:
+        environment.setenv(name, "")
+    return mounted
+
+
+def test_drive_is_refused_outside_colab():
+    with pytest.raises(HlkitError, match="in Colab alone"):
+        notebook.choose_store(PROJECT, "Google Drive")
+
+
+@pytest.mark.parametrize(
+    ("store", "mounts"), [("/content/drive/MyDrive/hlkit/x", ["/content/drive"]), ("r2://my-bucket/x", []), ("/x", [])]
+)
+def test_opening_a_project_makes_its_store_usable(store, mounts, mounted, environment, tmp_path):
+    environment.setenv("HLKIT_HOME", str(tmp_path))
+    Project(tmp_path / "mine").save_settings(store=store)
+    notebook.open_project("mine")
+    assert mounted == mounts
+    assert {name for name in SECRETS if os.environ[name]} == (set(SECRETS) if store.startswith("r2:") else set())
+
+
+def test_drive_is_mounted_in_colab(mounted):
     assert notebook.choose_store(PROJECT, "Google Drive") == "/content/drive/MyDrive/hlkit/my-stream"
     assert mounted == ["/content/drive"]
 

@@ -449,7 +449,9 @@ def test_endpoint_and_keys(monkeypatch):
     assert client._request_signer._credentials.secret_key == SECRET
     config = client.meta.config
     assert config.request_checksum_calculation == config.response_checksum_validation == "when_required"
-    assert config.max_pool_connections == 32
+    assert config.max_pool_connections == 2 * object_store.THREADS == 32
+    assert config.retries == {"total_max_attempts": 8, "mode": "standard"}
+    assert (config.connect_timeout, config.read_timeout) == (20, 60)
     assert open_store("s3://bucket")._client.meta.endpoint_url == "https://s3.amazonaws.com"
 
 

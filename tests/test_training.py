@@ -119,6 +119,17 @@ def test_killed_by_the_clock_it_ends_like_an_unbroken_run(frames, root, tmp_path
     assert_same_result(result_of(tmp_path / "run"), result_of(tmp_path / "clean" / "run"))
 
 
+def test_each_epoch_is_told_when_its_checkpoints_are_written(frames, root, tmp_path):
+    folder, seen = tmp_path / "run", []
+    fit(
+        **arguments(frames, root, folder),
+        on_epoch=lambda: seen.append(
+            (len(pl.read_csv(folder / "metrics.csv")), len(load_file(folder / "last.ckpt")["hlkit"]["history"]))
+        ),
+    )
+    assert seen == [(1, 1), (2, 2)]
+
+
 @pytest.mark.parametrize("reading", [{}, {"cache": "none", "num_workers": 1}], ids=["cached", "worker"])
 def test_ctrl_c_ends_the_training_and_not_the_process_and_the_run_goes_on(frames, root, tmp_path, monkeypatch, reading):
     given = arguments(frames, root, tmp_path / "run", **reading)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from hlkit.project import HlkitError, Project
+from hlkit.project import HlkitError, HlkitWarning, Project
 from hlkit.stages.common import Say, store_of
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 # The longest that a signature of S3 holds.
 MAX_LINK_HOURS = 7 * 24
+# What a lost machine may take with it, and often enough for a push to be small beside the training.
+CHECKPOINT_SECONDS = 300
 # So many names tell what is wrong; the rest is a number.
 NAMED_FILES = 5
 LISTED_FILES = 30
@@ -204,6 +208,42 @@ def link(project: Project, video: str, store: str | None = None, *, hours: float
     address = opened.link(key, seconds=round(hours * 3600))
     say(address)
     return address
+
+
+def checkpoint_keeper(project: Project, run: str) -> Callable[[], None] | None:
+    """What pushes a run that is being trained, at most every five minutes; None when the project has no store."""
+    if not project.settings().get("store"):
+        return None
+    pushed = time.monotonic()
+
+    def keep() -> None:
+        nonlocal pushed
+        if time.monotonic() - pushed >= CHECKPOINT_SECONDS:
+            _push_run(project, run)
+            pushed = time.monotonic()
+
+    return keep
+
+
+def keep_finished_run(project: Project, run: str) -> None:
+    """Push a run that has ended, where the project has a store, and drop the checkpoints that it was resumed from."""
+    if project.settings().get("store"):
+        _push_run(project, run, dropped=[f"models/{run}/{name}.ckpt" for name in ("best", "last")])
+
+
+def _push_run(project: Project, run: str, dropped: Sequence[str] = ()) -> None:
+    from hlkit.inventory import Selection
+    from hlkit.storage import open_store
+    from hlkit.storage import push as push_files
+    from hlkit.upkeep import forget
+
+    try:
+        store = open_store(store_of(project, None))
+        push_files(project.root, store, selection=Selection(parts=["models"], runs=[run]), progress=False)
+        forget(store, dropped)
+    except HlkitError as error:
+        # A line that is down must not cost what was learnt.
+        warnings.warn(f"The checkpoints of {run} were not pushed: {error}", HlkitWarning, stacklevel=2)
 
 
 def _selection(only: Sequence[str] | None, videos: Sequence[str] | None, runs: Sequence[str] | None) -> Selection:

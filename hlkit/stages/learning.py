@@ -14,6 +14,7 @@ from hlkit.project import Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.sequences import missing_sources, score_sequence, sequence_file, train_sequence
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def train(
     where there is one, and the picture network's features where that began from pretrained weights: what a network
     learns from random weights and an hour of pictures does not carry over to the next stream.
 
-    A run that was interrupted goes on after its last whole epoch. The run and its videos become the project's settings.
+    A run that was interrupted goes on after its last whole epoch. Where a store is set, checkpoints are pushed to it
+    every few minutes, so that a machine that is lost takes no more with it. The run and its videos become the
+    project's settings.
 
     Args:
         project: must have frames and labels of the videos.
@@ -100,6 +103,7 @@ def train(
         weights=weights,
         seed=seed,
         logger=logger,
+        on_epoch=checkpoint_keeper(project, run),
         progress=progress,
     )
     outputs = [checkpoint, folder / "metrics.csv", folder / "card.md"]
@@ -119,6 +123,7 @@ def train(
             )
     project.save_settings(run=run, train_videos=chosen)
     project.mark_done("train", run, made_from, outputs)
+    keep_finished_run(project, run)
     say(f"{run}: trained on {', '.join(chosen)}; what it is stands in {folder / 'card.md'}.")
     return checkpoint
 
