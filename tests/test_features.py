@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_frames import make_frames
 
@@ -43,6 +43,7 @@ def test_an_empty_chat_is_silence_and_a_window_must_be_positive():
         chat_activity(chat(), [0.0], window_seconds=0)
 
 
+@settings(max_examples=8)
 @given(st.sampled_from([0, 4, 18, 36, 60]), st.integers(0, 1000))
 def test_the_delay_of_the_chat_is_learned(delay, seed):
     rng = np.random.default_rng(seed)
