@@ -287,6 +287,8 @@ def _client(endpoint: str | None, region: str, credentials: dict[str, str]) -> A
         retries={"total_max_attempts": REQUEST_ATTEMPTS, "mode": "standard"},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
+        # Links must be signed this way too, where boto3 would still take the older one.
+        signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto"},
     )
     return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config, **credentials)

@@ -174,6 +174,7 @@ KEYS = [
     [
         (EVERYTHING, KEYS),
         (Selection(parts=["frames"], videos=["a", "b"]), ["frames/a/00000.tar", "frames/b/00000.tar"]),
+        (Selection(parts="models", runs="two"), ["models/two/model.ckpt"]),
         (Selection(parts=["models"]), ["models/one/model.ckpt", "models/two/model.ckpt"]),
         (
             Selection(videos=["a"]),
