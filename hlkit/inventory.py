@@ -46,6 +46,11 @@ class Selection:
     videos: Collection[str] | None = None
     runs: Collection[str] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("parts", "videos", "runs"):
+            if isinstance(value := getattr(self, name), str):  # one name, which must not be taken for its letters
+                object.__setattr__(self, name, (value,))
+
     def __bool__(self) -> bool:
         return not self.parts is self.videos is self.runs is None
 
@@ -68,18 +73,22 @@ class Selection:
         if self.videos is None and self.runs is None:
             return True
         video, run = _video_of(key), _run_of(key)
-        # `saturday.chat.parquet` belongs to `saturday`.
-        of_video = None if self.videos is None or video is None else bool(_stems(video) & set(self.videos))
-        of_run = None if self.runs is None or run is None else run in self.runs
-        return {of_video, of_run} in ({True}, {True, None})
+        asked = []
+        if self.videos is not None and video is not None:
+            # `saturday.chat.parquet` belongs to `saturday`.
+            asked.append(not _stems(video).isdisjoint(self.videos))
+        if self.runs is not None and run is not None:
+            asked.append(run in self.runs)
+        # What belongs to no video and no run is not meant when some are named.
+        return bool(asked) and all(asked)
+
+
+EVERYTHING = Selection()
 
 
 def _stems(name: str) -> set[str]:
     parts = name.split(".")
     return {".".join(parts[: number + 1]) for number in range(len(parts))}
-
-
-EVERYTHING = Selection()
 
 
 def _check(kind: str, names: Collection[str] | None, known: Collection[str | None]) -> None:

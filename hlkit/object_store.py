@@ -39,6 +39,8 @@ DAMAGED_CODES = ("BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "Inc
 # What they answer when the condition of a write does not hold: the object was replaced, is being, or is gone.
 CHANGED_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey")
 NOT_OFFERED_CODES = ("NotImplemented", "501")
+# Never there, so that a write on the condition that it is must fail.
+PROBE = "manifest.json.probe"
 
 ACCOUNT_VARIABLE = "R2_ACCOUNT_ID"
 ENDPOINT_VARIABLE = "HLKIT_S3_ENDPOINT"
@@ -80,7 +82,8 @@ class S3Store(Store):
         region = env["AWS_REGION"] or env["AWS_DEFAULT_REGION"] or "us-east-1"
         self._client = self._plainly("client", lambda: _client(endpoint, "auto" if scheme == "r2" else region, options))
         self._manager: Any = None
-        self._conditional = True
+        # Some servers take a condition and pay no heed to it; Cloudflare's and Amazon's heed it.
+        self._conditional = None if env[ENDPOINT_VARIABLE] else True
 
     def read(self, key: str) -> Snapshot | None:
         """See `Store.read`."""
@@ -102,15 +105,15 @@ class S3Store(Store):
 
     def write(self, key: str, data: bytes, version: str | None) -> str:
         """See `Store.write`. A server without conditional writes is read before and after, and a warning says so."""
-        if self._conditional:
+        if self._conditional is None and version is not None:
+            self._set_conditional(self._put(PROBE, b"", {"IfMatch": '"none"'})[1])
+        if self._conditional is not False:
             etag, refusal = self._put(key, data, {"IfMatch": version} if version else {"IfNoneMatch": "*"})
             if not refusal:
                 return etag
             if refusal not in NOT_OFFERED_CODES:
                 raise self._changed(key)
-            self._conditional = False
-            advice = "a writer that comes at the very same moment can be missed; push from one place at a time"
-            warnings.warn(f"{self.address} has no conditional writes: {advice}.", HlkitWarning, stacklevel=5)
+            self._set_conditional(refusal)
         found = self.read(key)
         if (found.version if found else None) != version:
             raise self._changed(key)
@@ -119,6 +122,15 @@ class S3Store(Store):
         if found is None or found.data != data:
             raise self._changed(key)
         return found.version
+
+    def _set_conditional(self, refusal: str) -> None:
+        """Conclude from the answer to a condition that did not hold: a server that knows conditions refuses."""
+        self._conditional = refusal in CHANGED_CODES
+        if not refusal:
+            self.delete(PROBE)
+        if not self._conditional:
+            advice = "a writer that comes at the very same moment can be missed; push from one place at a time"
+            warnings.warn(f"{self.address} has no conditional writes: {advice}.", HlkitWarning, stacklevel=6)
 
     def _put(self, key: str, data: bytes, condition: dict[str, str]) -> tuple[str, str]:
         """The ETag of what was put, and the code with which a condition was refused; one of them is empty."""
@@ -275,6 +287,8 @@ def _client(endpoint: str | None, region: str, credentials: dict[str, str]) -> A
         retries={"total_max_attempts": REQUEST_ATTEMPTS, "mode": "standard"},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
+        # Links must be signed this way too, where boto3 would still take the older one.
+        signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto"},
     )
     return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config, **credentials)

@@ -82,7 +82,8 @@ def push(root: Path, store: Store, *, selection: Selection = EVERYTHING, progres
             records = hashes.records(keys, progress=progress)
         seen, there = reading.result(), listing.result()
         manifest = seen or Manifest()
-        changed = {k: r for k, r in records.items() if manifest.files.get(k) != r or k in manifest.arriving}
+        # What was removed or cut short there behind hlkit's back is sent again.
+        changed = {k: r for k, r in records.items() if manifest.versions(k) != [r] or there.get(k) != r.size}
         if not changed:
             return []
         if changed.keys() & manifest.files.keys():

@@ -64,6 +64,7 @@ class FaultyProxy:
     plan: Callable[[Request], str | None] = lambda request: None
     watch: Callable[[Request, str], object] = lambda request, moment: None
     latency: float = 0.0
+    dropped: tuple[str, ...] = ()  # headers that the server never hears of
     log: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -155,7 +156,8 @@ class FaultyProxy:
         return request, body + stream.read(length - len(body))
 
     def _ask(self, request: Request, body: bytes) -> bytes:
-        headers = request.headers | {"connection": "close"}
+        headers = {name: value for name, value in request.headers.items() if name not in self.dropped}
+        headers["connection"] = "close"
         lines = [
             f"{request.method} {request.target} HTTP/1.1",
             *(f"{name}: {v}" for name, v in headers.items()),

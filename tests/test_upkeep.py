@@ -53,6 +53,10 @@ def test_status_names_each_state(address, tmp_path, s3):
         WEIGHTS: "lost in store",
         "frames/vod_a/00000.tar": "lost in store",
     }
+    assert push(root, open_store(address), progress=False) == sorted(
+        {"labels/vod_a.csv", "labels/new.csv", WEIGHTS, "frames/vod_a/00000.tar"}
+    )
+    assert set(status(root, open_store(address), progress=False)["state"]) == {"same", "only in store"}
     labels = status(root, open_store(address), selection=Selection(parts=["labels"]), progress=False)
     assert labels["key"].str.starts_with("labels/").sum() == 3
     assert status(tmp_path / "none", open_store(f"{address}-none"), progress=False).is_empty()

@@ -7,7 +7,7 @@ import pytest
 from faulty_proxy import faulty_proxy
 from hypothesis import given
 from hypothesis import strategies as st
-from stored import FILES, tree, write
+from stored import FILES, stored, tree, write
 
 from hlkit import stores
 from hlkit.inventory import EVERYTHING, Selection
@@ -113,6 +113,21 @@ def test_a_server_without_conditional_writes_is_read_again_and_that_is_said(s3, 
     assert sorted(manifest.files) == sorted([*some("mine"), "labels/theirs.csv"])
 
 
+def test_a_server_that_pays_no_heed_to_conditions_is_found_out(s3, s3_endpoint, tmp_path, monkeypatch):
+    client, _, address = s3
+    root = write(tmp_path / "project", some("mine"))
+    push(root, open_store(address), progress=False)
+    write(root, some("more"))
+    with faulty_proxy(s3_endpoint, dropped=("if-match", "if-none-match")) as (_, endpoint):
+        monkeypatch.setenv("HLKIT_S3_ENDPOINT", endpoint)
+        with pytest.warns(HlkitWarning, match="has no conditional writes"):
+            push(root, open_store(address), progress=False)
+        store = open_store(address)
+        with pytest.warns(HlkitWarning), pytest.raises(ChangedMeanwhileError):
+            store.write("manifest.json", b"", '"stale"')
+    assert stored(address, client).keys() == {*some("mine"), *some("more"), "manifest.json"}
+
+
 def test_a_folder_that_can_not_be_locked_is_said(tmp_path, monkeypatch):
     import fcntl
 
@@ -159,6 +174,7 @@ KEYS = [
     [
         (EVERYTHING, KEYS),
         (Selection(parts=["frames"], videos=["a", "b"]), ["frames/a/00000.tar", "frames/b/00000.tar"]),
+        (Selection(parts="models", runs="two"), ["models/two/model.ckpt"]),
         (Selection(parts=["models"]), ["models/one/model.ckpt", "models/two/model.ckpt"]),
         (
             Selection(videos=["a"]),
