@@ -23,8 +23,8 @@ Conventions and sources:
   minimum, in the headline figures 4. *mAP* is the mean over annotators, then videos, of the AP of the clips' scores;
   AP is interpolated here (the best precision at the same or a higher recall), averaged over the distinct recalls, 0
   where no clip is positive and 1 where all are, unlike `hlkit.rankings.average_precision`. *HIT@1* is the share of
-  videos whose best-scored clip (the first of equals) is positive for at least one annotator. So in the authors' program,
-  `standalone_eval/eval.py` of https://github.com/jayleicn/moment_detr, which gives percent; proportions here.
+  videos whose best-scored clip (the first of equals) is positive for at least one annotator. So in the authors'
+  program, `standalone_eval/eval.py` of https://github.com/jayleicn/moment_detr, which gives percent; proportions here.
 """
 
 from __future__ import annotations
