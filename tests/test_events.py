@@ -106,6 +106,9 @@ def test_spotting_by_hand():
     assert spotting_scores(spans((12, 14), (15, 17)), true) == pytest.approx((1 / 2, 1 / 2, 1 / 2))
     assert spotting_scores(spans((25, 35)), true, tolerance_seconds=20) == pytest.approx((1, 1 / 2, 2 / 3))
     assert spotting_scores(spans((12, 14), video="b"), true) == (0, 0, 0)
+    # 0.3 + 0.6 is a little less than 0.9 in floating point.
+    pick = spans((0.0, 2.0)).with_columns(peak=0.9)
+    assert spotting_scores(pick, spans((0.0, 0.3)), tolerance_seconds=0.6) == (1, 1, 1)
     with pytest.raises(HlkitError, match="tolerance_seconds=-1 is not allowed; give 0 or more seconds"):
         spotting_scores(true, true, tolerance_seconds=-1)
 
