@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 
 from hlkit.codebook import Codebook, learn_codebook
 from hlkit.device import autocast, pick_device
-from hlkit.metrics import average_precision
 from hlkit.models import Model
 from hlkit.project import HlkitError
+from hlkit.rankings import average_precision
 from hlkit.shards import FrameReader
 from hlkit.signals import chat_activity
 

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from hlkit.clips import find_runs
-from hlkit.metrics import average_precision
 from hlkit.project import HlkitError, HlkitWarning
+from hlkit.rankings import average_precision
 from hlkit.split import fold_frames
 from hlkit.timeline import add_intensity
 from hlkit.video import frame_rate

@@ -1,126 +1,222 @@
-"""How well importance scores agree with people who summarise: the conventions of video summarisation.
+"""How other fields judge importance: rank correlation with several annotators, and QVHighlights' mAP and HIT@1.
 
-- *Rank agreement* (Otani and others 2019, "Rethinking the evaluation of video summaries"): Kendall's tau-b and
-  Spearman's rho between predicted and annotated importance of the same frames. Papers differ in what they compare with,
-  and their numbers are no match for each other: the mean over annotators taken one by one (`"pairwise"`, as in that
-  paper, where people reach 0.177 and 0.204 on TVSum) or the mean annotation (`"mean"`, where they reach 0.314 and
-  0.396).
-- *HIT@1 and segment mAP* (Lei and others 2021, "QVHighlights"): the video is cut into clips of two seconds. HIT@1 asks
-  whether the best-scored clip was rated very good; the mAP is the average precision of the ranking of clips, where the
-  clips rated very good are the positives, averaged over annotators.
+Conventions and sources:
+
+- *Rank correlation* of importance scores (Otani, Nakashima, Rahtu and Heikkila 2019, "Rethinking the evaluation of
+  video summaries", CVPR): Kendall's tau-b, which corrects for ties, and Spearman's rho, which gives ties their mean
+  rank.
+- There are two ways to compare with several annotators, and the figures of one can't stand beside those of the other:
+  **"each"** takes the correlation with every annotator and averages (Otani and others 2019, whose people agree with
+  each other at tau 0.177 and rho 0.204 on TVSum); **"mean"** takes the correlation with the mean of the annotators'
+  scores, which is smoother and gives figures nearly twice as high (0.314 and 0.396 for the same people). Papers after
+  2019 use both, and not all say which: MSVA's figures (Ghauri, Hakimov and Ewerth 2021) are found again with the mean
+  alone (https://github.com/TIBHannover/MSVA/issues/5).
+- *Human* figures leave one out: an annotator is compared with the others, never with a mean that holds their own
+  scores, which would lift it. A video's figure is the mean over its annotators, a data set's the mean over its videos.
+- TVSum's annotators gave one score to each two seconds, repeated for every frame. Otani and others rank all frames;
+  every 15th frame (about half a second) gives the same figures to the third decimal in a fraction of the time.
+- Scores that are all equal have no order, and tau and rho are 0/0. A *prediction* like that counts as 0, what a guess
+  is expected to have; an *annotator* like that is left out, with an `HlkitWarning`.
+- *QVHighlights* (Lei, Berg and Bansal 2021, "QVHighlights: Detecting moments and highlights in videos via natural
+  language queries", NeurIPS): a video is cut into clips of 2 s, a shorter rest is dropped; three annotators rate each
+  clip 0 (very bad, or outside what was asked for) to 4 (very good); a clip is positive for an annotator at or above a
+  minimum, in the headline figures 4. *mAP* is the mean over annotators, then videos, of the AP of the clips' scores;
+  AP is interpolated here (the best precision at the same or a higher recall), averaged over the distinct recalls, 0
+  where no clip is positive and 1 where all are, unlike `hlkit.rankings.average_precision`. *HIT@1* is the share of
+  videos whose best-scored clip (the first of equals) is positive for at least one annotator. So in the authors'
+  program, `standalone_eval/eval.py` of https://github.com/jayleicn/moment_detr, which gives percent; proportions here.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-from hlkit.metrics import average_precision
-from hlkit.project import HlkitError
+from hlkit.labels import TIME_TOLERANCE
+from hlkit.project import HlkitError, HlkitWarning
 
-Convention = Literal["pairwise", "mean"]
+Against = Literal["each", "mean"]
+
+CLIP_SECONDS = 2.0
+"""A clip of QVHighlights."""
 
 VERY_GOOD = 4
-"""The rating from which on QVHighlights takes a clip for a highlight, on its scale from 0 to 4."""
+"""The rating from which a clip is positive in QVHighlights' headline figures; 3 is "good", 2 is "fair"."""
 
 
-class RankAgreement(NamedTuple):
-    """Correlations of ranks, -1 to 1; not a number where one side ranks all frames alike."""
+class RankCorrelation(NamedTuple):
+    """From -1 (the reverse order) to 1 (the same order); 0 is what a guess is expected to have."""
 
     kendall: float
+    """tau-b."""
     spearman: float
+    """rho."""
 
 
-def rank_agreement(
-    scores: npt.ArrayLike, annotations: npt.ArrayLike, *, convention: Convention = "pairwise"
-) -> RankAgreement:
-    """How far predicted importance ranks frames as annotators do.
+class HighlightDetection(NamedTuple):
+    """Proportions (0 to 1)."""
+
+    mean_average_precision: float
+    hit_at_one: float
+
+
+def rank_correlation(
+    importance: npt.ArrayLike, annotators: npt.ArrayLike, *, against: Against = "each"
+) -> RankCorrelation:
+    """How far the order of predicted importance agrees with annotators.
 
     Args:
-        scores: float (n,), of two frames or more.
-        annotations: float (annotators, n).
-        convention: "pairwise" averages over annotators; "mean" compares with their mean annotation. See the module.
+        importance: float (n,), higher for more important frames or clips; any unit, finite.
+        annotators: float (annotators, n), finite.
+        against: "each" averages over annotators; "mean" compares with their mean. Say which when you report it.
 
     Raises:
-        HlkitError: for shapes that do not fit, missing values, or another convention.
+        HlkitError: for shapes that don't fit, values that are not finite, fewer than two frames, or annotators none of
+            whom prefers any frame.
     """
-    predicted, true = _checked(scores, annotations)
-    if convention not in ("pairwise", "mean"):
-        raise HlkitError(f"convention is '{convention}'; 'pairwise' and 'mean' are allowed.")
-    rows = true if convention == "pairwise" else true.mean(axis=0, keepdims=True)
-    return RankAgreement(*np.mean([_correlations(predicted, row) for row in rows], axis=0).tolist())
-
-
-def human_agreement(annotations: npt.ArrayLike, *, convention: Convention = "pairwise") -> RankAgreement:
-    """What each annotator reaches when judged by the others, on average: the figure to hold a model's against.
-
-    Args:
-        annotations: float (annotators, n), of two annotators or more.
-        convention: as for `rank_agreement`.
-    """
-    table = np.asarray(annotations, dtype=np.float64)
-    if table.ndim != 2 or len(table) < 2:
-        raise HlkitError(f"Annotations of shape {table.shape}; give two annotators or more, a row each.")
-    found = [
-        rank_agreement(row, np.delete(table, index, axis=0), convention=convention) for index, row in enumerate(table)
-    ]
-    return RankAgreement(*np.mean(found, axis=0).tolist())
-
-
-def hit_at_1(scores: npt.ArrayLike, ratings: npt.ArrayLike, *, very_good: float = VERY_GOOD) -> float:
-    """The share of annotators who rated the best-scored clip `very_good` or better; the first of equals is the best.
-
-    Args:
-        scores: float (clips,).
-        ratings: float (annotators, clips).
-        very_good: in the ratings' unit.
-    """
-    predicted, true = _checked(scores, ratings)
-    return float((true[:, int(predicted.argmax())] >= very_good).mean())
-
-
-def segment_map(scores: npt.ArrayLike, ratings: npt.ArrayLike, *, very_good: float = VERY_GOOD) -> float:
-    """The average precision of the ranking of clips, averaged over the annotators who rated some clip very good.
-
-    Args:
-        scores, ratings, very_good: as for `hit_at_1`.
-
-    Raises:
-        HlkitError: when every annotator rated all clips alike.
-    """
-    predicted, true = _checked(scores, ratings)
-    positive = true >= very_good
-    found = [average_precision(row, predicted) for row in positive if row.any() and not row.all()]
-    if not found:
-        raise HlkitError(f"No annotator rated some clips {very_good:g} or better and others not, so there is no mAP.")
-    return float(np.mean(found))
-
-
-def clip_scores(scores: npt.ArrayLike, *, frames_per_clip: int) -> np.ndarray:
-    """The mean score of each clip of so many frames, float64 (clips,); the last clip may be shorter."""
-    values = np.asarray(scores, dtype=np.float64)
-    starts = np.arange(0, len(values), frames_per_clip)
-    return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
-
-
-def _checked(scores: npt.ArrayLike, annotations: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    predicted, true = np.asarray(scores, dtype=np.float64), np.asarray(annotations, dtype=np.float64)
-    if predicted.ndim != 1 or true.ndim != 2 or true.shape[1] != len(predicted) or len(predicted) < 2 or not len(true):
+    scores = _check_people(annotators)
+    values = np.asarray(importance, dtype=np.float64)
+    if values.shape != (scores.shape[1],) or not np.isfinite(values).all():
         raise HlkitError(
-            f"Scores {predicted.shape} and annotations {true.shape} do not fit: give (n,) and (annotators, n), n >= 2."
+            f"Importance {values.shape} must be {scores.shape[1]} finite numbers, one for each score of an annotator. "
+            "Sample both at the same times."
         )
-    if not (np.isfinite(predicted).all() and np.isfinite(true).all()):
-        raise HlkitError("Some scores or annotations are missing or infinite; leave those frames out.")
-    return predicted, true
+    if against == "mean":
+        return _correlate(values, scores.mean(axis=0))
+    return _average([_correlate(values, person) for person in scores])
 
 
-def _correlations(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    from scipy.stats import kendalltau, rankdata, spearmanr
+def human_correlation(annotators: npt.ArrayLike, *, against: Against = "each") -> RankCorrelation:
+    """How far annotators agree with each other, each left out in turn: what a prediction can be measured by.
 
-    if np.ptp(predicted) == 0 or np.ptp(true) == 0:
-        return float("nan"), float("nan")
-    kendall, _ = np.asarray(kendalltau(rankdata(predicted), rankdata(true)))
-    spearman, _ = np.asarray(spearmanr(predicted, true))
-    return float(kendall), float(spearman)
+    Args:
+        annotators: float (annotators, n), two annotators or more.
+        against: "each" averages over all pairs; "mean" compares each with the mean of the others.
+
+    Raises:
+        HlkitError: as for `rank_correlation`, or for fewer than two annotators who prefer any frame.
+    """
+    scores = _check_people(annotators)
+    if len(scores) < 2:
+        raise HlkitError(f"{len(scores)} annotator can't agree with another. Give the scores of two or more.")
+    if against == "mean":
+        # A mean of the rest, and not the sum less one's own: rounding would break ties.
+        return _average([_correlate(own, np.delete(scores, one, 0).mean(axis=0)) for one, own in enumerate(scores)])
+    return _average([_correlate(one, other) for place, one in enumerate(scores) for other in scores[:place]])
+
+
+def clip_scores(
+    scores: pl.DataFrame, *, duration: float, clip_seconds: float = CLIP_SECONDS, column: str = "score"
+) -> np.ndarray:
+    """The mean score of each clip of one video: what `highlight_detection` judges.
+
+    Args:
+        scores: columns `time` (seconds) and `column`, of one video.
+        duration: seconds of the video.
+        clip_seconds: above 0.
+        column: any unit.
+
+    Returns:
+        float64 (clips,), for the whole clips in `duration`.
+
+    Raises:
+        HlkitError: for a duration without a whole clip, or a clip without a score.
+    """
+    count = math.floor((duration + TIME_TOLERANCE) / clip_seconds) if clip_seconds > 0 else 0
+    if count < 1:
+        raise HlkitError(f"{duration} s hold no whole clip of {clip_seconds} s. Give a longer video or shorter clips.")
+    clip = ((pl.col("time").cast(pl.Float64) + TIME_TOLERANCE) / clip_seconds).floor().cast(pl.Int64)
+    means = scores.group_by(clip.alias("clip")).agg(pl.col(column).cast(pl.Float64).fill_nan(None).mean())
+    found = pl.DataFrame({"clip": range(count)}).join(means, on="clip", how="left").sort("clip").get_column(column)
+    if empty := found.null_count():
+        raise HlkitError(f"{empty} of {count} clips of {clip_seconds:g} s have no score. Score the whole video.")
+    return found.to_numpy()
+
+
+def highlight_detection(
+    predicted: Mapping[str, npt.ArrayLike], ratings: Mapping[str, npt.ArrayLike], *, minimum: float = VERY_GOOD
+) -> HighlightDetection:
+    """Mean average precision and HIT@1 of scored clips in the manner of QVHighlights.
+
+    Args:
+        predicted: video (or query) -> float (clips,), finite; see `clip_scores`.
+        ratings: the same names -> (clips, annotators), 0 for clips that nobody rated. Labels of one person are a single
+            column of 0 and 4.
+        minimum: the rating from which a clip is positive.
+
+    Raises:
+        HlkitError: for no videos, other names, or shapes that don't fit.
+    """
+    if not predicted or set(predicted) != set(ratings):
+        raise HlkitError(
+            f"Scores of {len(predicted)} and ratings of {len(ratings)} videos must be of the same ones, and some. "
+            f"Not in both: {', '.join(sorted(set(predicted) ^ set(ratings))) or 'none'}."
+        )
+    precisions, hits = [], []
+    for name, clips in predicted.items():
+        scores, rated = np.asarray(clips, dtype=np.float64), np.asarray(ratings[name])
+        if rated.ndim != 2 or not rated.size or scores.shape != rated.shape[:1] or not np.isfinite(scores).all():
+            raise HlkitError(
+                f"'{name}' has scores {scores.shape} for ratings {rated.shape}; allowed are finite scores (clips,) and "
+                "ratings (clips, annotators)."
+            )
+        positive = rated >= minimum
+        precisions.append(np.mean([interpolated_precision(column, scores) for column in positive.T]))
+        hits.append(positive[scores.argmax()].any())
+    return HighlightDetection(float(np.mean(precisions)), float(np.mean(hits)))
+
+
+def interpolated_precision(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """The AP of QVHighlights: the best precision at or above each distinct recall, averaged over these.
+
+    Args:
+        positive: bool (n,).
+        scores: float (n,), finite.
+
+    Returns:
+        0 to 1: 0 where nothing is positive, 1 where everything is. At least `average_precision`.
+    """
+    wanted, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if wanted.all() or not wanted.any():
+        return float(wanted.any())
+    order = np.argsort(-values, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+    hits = np.cumsum(wanted[order])[last_of_tie]
+    best = np.maximum.accumulate((hits / (last_of_tie + 1))[::-1])[::-1]
+    return float(best[np.diff(hits, prepend=0) > 0].mean())
+
+
+def _check_people(annotators: npt.ArrayLike) -> np.ndarray:
+    """Scores as float64 (annotators, n) of those who prefer any frame to another."""
+    scores = np.asarray(annotators, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] < 2 or not np.isfinite(scores).all():
+        raise HlkitError(
+            f"Annotators {scores.shape} must be finite numbers (annotators, frames), two frames or more. "
+            "A single annotator is one row."
+        )
+    people = scores[(scores != scores[:, :1]).any(axis=1)]
+    if not len(people):
+        raise HlkitError(f"None of {len(scores)} annotators prefers any frame, so there is no order to agree with.")
+    if blank := len(scores) - len(people):
+        reason = f"{blank} of {len(scores)} annotators gave every frame the same score"
+        warnings.warn(f"{reason}, which has no order; leaving them out.", HlkitWarning, stacklevel=3)
+    return people
+
+
+def _correlate(one: np.ndarray, other: np.ndarray) -> RankCorrelation:
+    from scipy.stats import kendalltau, spearmanr
+
+    if (one == one[0]).all() or (other == other[0]).all():
+        return RankCorrelation(0.0, 0.0)
+    found = [np.asarray(measure(one, other))[0] for measure in (kendalltau, spearmanr)]
+    return RankCorrelation(*map(float, found))
+
+
+def _average(found: list[RankCorrelation]) -> RankCorrelation:
+    return RankCorrelation(*np.mean(found, axis=0).tolist())

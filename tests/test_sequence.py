@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hlkit.clips import find_runs
-from hlkit.metrics import average_precision
+from hlkit.rankings import average_precision
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sequence import SequenceConfig, SequenceModel, fit_sequence, fit_temperature, from_checkpoint, to_checkpoint
 

@@ -13,6 +13,7 @@ from conftest import HIGHLIGHTS, SECONDS, finish, prepare
 from hlkit import stages
 from hlkit.frames import stream_pictures
 from hlkit.labels import read_labels
+from hlkit.metrics import CARD_SCHEMA
 from hlkit.project import HlkitError, Project
 from hlkit.reel import plan_cuts
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
@@ -51,6 +52,23 @@ def test_what_was_not_learned_from_is_scored_and_judged(finished):
     assert ap["loudness"] > 0.95
     assert ap["random"] == pytest.approx(sum(end - start for start, end in HIGHLIGHTS["judge"]) / SECONDS)
     assert "Highlights found: 2 of 2" in said[-2]
+
+
+def test_the_scorecard_says_what_a_reel_of_the_true_length_would_hold(copied):
+    stages.infer(copied, videos=["learn"], progress=False, say=lambda line: None)
+    copied.save_settings(window_seconds=2)
+    said = []
+    table = stages.score(copied, say=said.append)
+    assert table.columns == ["video", *CARD_SCHEMA.names()]
+    assert table["video"].unique(maintain_order=True).to_list() == ["judge", "learn"]
+    judge = table.filter(video="judge").row(0, named=True)
+    assert judge["auroc"] > 0.99
+    assert (judge["reel_precision"], judge["reel_events"]) == (pytest.approx(1, abs=0.1), 1)
+    (mean,) = [line for line in said if line.startswith("Mean over 2 videos:")]
+    head, hlkit, *_, random = mean.splitlines()[1:]
+    assert head.split() == "frames over 2 s 95 % interval AUROC precision events".split()
+    assert hlkit.split()[:2] == ["hlkit", f"{table.filter(name='hlkit')['ap'].mean():.3f}"]
+    assert random.split()[-3] == "0.500"
 
 
 def test_the_reel_shows_the_picked_stretches_and_nothing_else(finished):

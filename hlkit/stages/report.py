@@ -42,7 +42,7 @@ def score(
     Raises:
         HlkitError: when no scored video has labels.
     """
-    from hlkit.metrics import scorecard
+    from hlkit.metrics import CARD_SCHEMA, macro_average, scorecard
 
     run = current_run(project, run)
     chosen = tables.scored_videos(project, run, videos)
@@ -53,17 +53,21 @@ def score(
     for video, spans in labels.items():
         scores, target = project.scores(run, video), project.scores(run, video).with_suffix(".csv")
         made_from = {"scores": fingerprint(scores), "labels": spans.write_csv(), "window": window}
+        made_from["columns"] = CARD_SCHEMA.names()
         if not already_done(project, "score", f"{run}-{video}", made_from, redo, say):
             frames = tables.read_scores(project, video, run=run)
             frames = frames.with_columns(pl.Series("label", covered(frames, spans), dtype=pl.Int8))
-            table = scorecard(frames, _signals(project, video, frames), window_seconds=window)
+            table = scorecard(frames, _signals(project, video, frames), window_seconds=window, true=spans)
             with atomic_path(target) as temporary:
                 table.write_csv(temporary)
             project.mark_done("score", f"{run}-{video}", made_from, [target])
-        table = pl.read_csv(target)
+        table = pl.read_csv(target, schema_overrides=CARD_SCHEMA)
         say(_text(project, video, run, table, spans, window))
         results.append(table.select(pl.lit(video).alias("video"), pl.all()))
-    return pl.concat(results)
+    cards = pl.concat(results)
+    if len(results) > 1:
+        say("\n".join([f"Mean over {len(results)} videos:", *_rows(macro_average(cards).drop("videos"), window)]))
+    return cards
 
 
 def _signals(project: Project, video: str, frames: pl.DataFrame) -> dict[str, pl.Series]:
@@ -86,13 +90,8 @@ def _text(
     from hlkit.metrics import events_hit
 
     learned = "learned from" if video in project.settings().get("train_videos", ()) else "not learned from"
-    lines = [f"Scorecard of '{run}' on {video} ({learned}), average precision:"]
-    heading = f"{'frames':>8}{f'over {window_seconds:g} s':>12}   {'95 % interval':<16}{'AUROC':>8}{'precision':>11}"
-    lines += [f"  {'':<16}{heading}"]
-    for name, ap, smoothed, low, high, area, precision in table.iter_rows():
-        figures = f"{ap:>8.3f}{smoothed:>12.3f}   {low:.3f} to {high:.3f}{area:>11.3f}{precision:>11.3f}" if ap else ""
-        shown = figures or "     (none)"
-        lines.append(f"  {name:<16}{shown}")
+    lines = [f"Scorecard of '{run}' on {video} ({learned}): average precision; a reel as long as the labels:"]
+    lines += _rows(table, window_seconds)
     picked = project.reel(video, ".csv")
     if picked.is_file():
         highlights = read_labels(picked, video=video)
@@ -101,6 +100,19 @@ def _text(
         lines.append(f"  The reel lasts {format_time(seconds)} of {format_time(tables.length(project, video))}.")
         lines.append(f"  Highlights found: {hit.hit} of {hit.total} (at least half of each is in the reel).")
     return "\n".join(lines)
+
+
+def _rows(table: pl.DataFrame, window_seconds: float) -> list[str]:
+    """The scorecard's head and a line for each signal."""
+    head = f"  {'':<16}{'frames':>8}{f'over {window_seconds:g} s':>12}   {'95 % interval':<16}{'AUROC':>8}"
+    lines = [f"{head}{'precision':>12}{'events':>9}"]
+    for name, ap, smoothed, low, high, area, precision, events in table.iter_rows():
+        shown = "     (none)"
+        if ap is not None:
+            shown = f"{ap:>8.3f}{smoothed:>12.3f}   {f'{low:.3f} to {high:.3f}':<16}{area:>8.3f}"
+            shown += f"{precision:>12.3f}{events:>8.0%}"
+        lines.append(f"  {name:<16}{shown}")
+    return lines
 
 
 def explain(
