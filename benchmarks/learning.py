@@ -33,7 +33,8 @@ from hlkit.frames import read_index
 from hlkit.labels import covered
 from hlkit.metrics import auroc, average_precision, bootstrap_interval, events_in_top_seconds
 from hlkit.project import Project
-from hlkit.sequence import SMOOTHING_SECONDS, Fit, fit_sequence, smooth
+from hlkit.sequence import smooth
+from hlkit.sequence_training import SMOOTHING_SECONDS, Fit, fit_sequence
 from hlkit.signals import loudness, picture_change
 from hlkit.split import assign_chunks, rebalance, split_frames
 from hlkit.stages import tables

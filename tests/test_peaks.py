@@ -10,7 +10,7 @@ from test_sequence import FPS, make
 
 from hlkit.peaks import EVERYTHING, explain_peak, peak_chart
 from hlkit.project import HlkitError
-from hlkit.sequence import fit_sequence
+from hlkit.sequence_training import fit_sequence
 
 
 @pytest.fixture(scope="module")

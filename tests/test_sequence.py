@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hlkit.clips import find_runs
-from hlkit.rankings import average_precision
 from hlkit.project import HlkitError, HlkitWarning
-from hlkit.sequence import SequenceConfig, SequenceModel, fit_sequence, fit_temperature, from_checkpoint, to_checkpoint
+from hlkit.rankings import average_precision
+from hlkit.sequence import SequenceConfig, SequenceModel, from_checkpoint, to_checkpoint
+from hlkit.sequence_training import fit_sequence, fit_temperature
 
 FPS = 3
 

@@ -51,7 +51,8 @@ def train_sequence(
     import torch
 
     from hlkit.features import learn_recipe
-    from hlkit.sequence import fit_sequence, to_checkpoint
+    from hlkit.sequence import to_checkpoint
+    from hlkit.sequence_training import fit_sequence
 
     labelled, classes = tables.labelled_frames(project, videos)
     fps, _ = tables.same_frame_settings(project, videos)
