@@ -1,4 +1,4 @@
-"""Charts: the timeline of one video, and how a training run went.
+"""The chart of a video's timeline, and what all charts share.
 
 Figures are made without pyplot, so nothing is kept open and no display is needed; `save_figure` writes one. Colours are
 those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which stay apart for the colour-blind; what differs in colour
@@ -128,9 +128,9 @@ def timeline_chart(
     for axis, strip in zip(axes[1:], strips, strict=False):
         _draw_strip(axis, strip, length=end - start)
     for axis, name in zip(axes[1 + len(strips) :], signals, strict=True):
-        _draw_raw(axis, times, _values(timeline, name), step, color=GREEN, alpha=0.8)
-        axis.set_ylabel(SIGNAL_NAMES.get(name, _text(name)), fontsize="small")
-        _tidy(axis)
+        _draw_raw(axis, times, column_values(timeline, name), step, color=GREEN, alpha=0.8)
+        axis.set_ylabel(SIGNAL_NAMES.get(name, short_text(name)), fontsize="small")
+        tidy(axis)
 
     ticks, texts = time_ticks(start, end)
     axes[-1].set_xticks(ticks, texts)
@@ -139,51 +139,9 @@ def timeline_chart(
         axis.tick_params(axis="x", length=0, labelbottom=False)
     title = title or video
     # The legend stands above the plot, right: a long title needs a row of its own.
-    axes[0].set_title(_text(title), loc="left", fontweight="bold", pad=6 if len(title) <= 32 else 24)
+    axes[0].set_title(short_text(title), loc="left", fontweight="bold", pad=6 if len(title) <= 32 else 24)
     legend = axes[0].legend(loc="lower right", ncols=3, frameon=False, fontsize="small", borderaxespad=0.1)
     legend.set_bbox_to_anchor((1, 1))
-    return figure
-
-
-def training_chart(metrics: Path, *, title: str = "") -> Figure:
-    """Draw a training run from its `metrics.csv` (one row an epoch): the loss, and validation AP over its base rate.
-
-    Args:
-        metrics: CSV with `epoch` (from 0) and any of `train_loss`, `val_loss` (cross-entropy, nats), `val_ap`,
-            `val_base_rate` (0 to 1).
-        title: above the chart; "" writes none.
-
-    Raises:
-        HlkitError: when there is no such file, or it holds no epoch.
-    """
-    from matplotlib.figure import Figure
-
-    table = _read_metrics(Path(metrics))
-    epochs = table["epoch"].to_numpy() + 1
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    figure.suptitle(_text(title), fontweight="bold")
-    left, right = figure.subplots(1, 2)
-    if "train_loss" in table.columns:
-        left.plot(epochs, _values(table, "train_loss"), "o-", color=BLUE, label="training")
-    if "val_loss" in table.columns:
-        left.plot(epochs, _values(table, "val_loss"), "s--", color=VERMILLION, label="validation")
-    left.set(title="Loss", ylabel="cross-entropy (nats)", ylim=(0, 1.05 * left.get_ylim()[1]))
-    if "val_ap" in table.columns:
-        values = _values(table, "val_ap")
-        right.plot(epochs, values, "o-", color=BLUE, label="model")
-        if np.isfinite(values).any():
-            best = int(np.nanargmax(values))
-            right.plot(epochs[best], values[best], "o", markersize=12, markerfacecolor="none", color="black")
-            right.text(epochs[best], values[best] - 0.05, f"best: {values[best]:.3f}", ha="center", va="top")
-    if "val_base_rate" in table.columns:
-        right.axhline(_values(table, "val_base_rate")[-1], linestyle=":", color="black", label="base rate (guessing)")
-    right.set(title="Average precision on the validation frames", ylabel="average precision (0 to 1)", ylim=(0, 1.02))
-    for axis in (left, right):
-        axis.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        _tidy(axis)
-        if axis.get_lines():
-            axis.legend(frameon=False)
     return figure
 
 
@@ -230,7 +188,7 @@ def _frame_step(times: np.ndarray) -> float:
     return float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
 
 
-def _values(table: pl.DataFrame, name: str) -> np.ndarray:
+def column_values(table: pl.DataFrame, name: str) -> np.ndarray:
     """One column as (n,) f64, null as NaN."""
     return table[name].cast(pl.Float64).fill_null(math.nan).to_numpy()
 
@@ -243,7 +201,7 @@ def _with_holes(times: np.ndarray, values: np.ndarray, step: float) -> tuple[np.
 
 def _top(timeline: pl.DataFrame, column: str, threshold: float | None) -> float:
     """Where the score axis ends: at 1, or lower when all of it lies in the lower half and would be a flat line."""
-    columns = [_values(timeline, name) for name in (column, "intensity") if name in timeline.columns]
+    columns = [column_values(timeline, name) for name in (column, "intensity") if name in timeline.columns]
     highest = float(np.nanmax(np.concatenate([*columns, [threshold or 0.0]])))
     return 1.1 * highest if 0 < highest < 0.5 else 1.02
 
@@ -262,13 +220,13 @@ def _draw_scores(axis: Axes, timeline: pl.DataFrame, column: str, step: float) -
     times = timeline["time"].to_numpy()
     if column in timeline.columns:
         colour = "0.78" if "intensity" in timeline.columns else BLUE
-        _draw_raw(axis, times, _values(timeline, column), step, color=colour, label="score of a frame", zorder=2)
+        _draw_raw(axis, times, column_values(timeline, column), step, color=colour, label="score of a frame", zorder=2)
     if "intensity" in timeline.columns:
-        line = _with_holes(times, _values(timeline, "intensity"), step)
+        line = _with_holes(times, column_values(timeline, "intensity"), step)
         marker, width = "o" if len(times) == 1 else "", 1.2 if len(times) > LONG else 2.0
         axis.plot(*line, color=BLUE, linewidth=width, marker=marker, label="intensity (mean over the window)", zorder=4)
     axis.set_ylabel("probability of a highlight (0 to 1)")
-    _tidy(axis)
+    tidy(axis)
 
 
 def _draw_picked(axis: Axes, threshold: float | None, picked: pl.DataFrame | None) -> None:
@@ -294,7 +252,7 @@ def _strips(picked: pl.DataFrame | None, labelled: pl.DataFrame | None) -> list[
     classes = sorted({name for table in tables for name in table["label"]}) or ["highlight"]
     strips = []
     for number, name in enumerate(classes):
-        prefix = f"{_text(name, 16)}: " if len(classes) > 1 else ""
+        prefix = f"{short_text(name, 16)}: " if len(classes) > 1 else ""
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
         if picked is not None:
             strips.append(_Strip(f"{prefix}picked", picked.filter(pl.col("label") == name), colour, hatched=False))
@@ -317,23 +275,10 @@ def _draw_strip(axis: Axes, strip: _Strip, *, length: float) -> None:
     axis.set_ylabel(strip.name, rotation=0, ha="right", va="center")
     axis.set(ylim=(0, 1), yticks=[])
     axis.spines["left"].set_visible(False)
-    _tidy(axis)
+    tidy(axis)
 
 
-def _read_metrics(path: Path) -> pl.DataFrame:
-    """The epochs of a `metrics.csv`, one at least."""
-    if not path.is_file():
-        raise HlkitError(f"There is no {path}. Train first (notebook 05, or `hlkit train`).")
-    try:
-        table = pl.read_csv(path)
-    except pl.exceptions.PolarsError as error:
-        raise HlkitError(f"{path} is not a table of epochs: {error}. Train again to write it anew.") from error
-    if "epoch" not in table.columns or table.is_empty():
-        raise HlkitError(f"{path} holds no epoch. Train for at least one epoch (`hlkit train --epochs 8`).")
-    return table
-
-
-def _tidy(axis: Axes) -> None:
+def tidy(axis: Axes) -> None:
     """A faint grid behind the data, and no box around it."""
     axis.grid(color="0.92")
     axis.set_axisbelow(True)
@@ -344,6 +289,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _text(text: str, length: int = 60) -> str:
+def short_text(text: str, length: int = 60) -> str:
     """`text` cut to `length` characters, its dollar signs kept from starting a formula."""
     return (text if len(text) <= length else text[: length - 1] + "…").replace("$", r"\$")

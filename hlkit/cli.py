@@ -233,7 +233,7 @@ def train(
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
     sequence: Annotated[
         SequenceKind, typer.Option(help="The network over sound and motion; none: pictures alone.")
-    ] = "gru",
+    ] = "lstm",
     seed: Annotated[int, typer.Option(help="Of split, sampling, augmentation and initial weights.")] = 0,
     logger: Annotated[LoggerName, typer.Option(help="csv, or mlflow or wandb beside it.")] = "csv",
     project: ProjectOption = DEFAULT_PROJECT,
@@ -279,6 +279,9 @@ def timeline(
     window_seconds: Annotated[float | None, typer.Option(help="Of the mean that makes the intensity.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Pick where the intensity is at least this.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Pick the best, so many minutes at most.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Pick so that this share of it was right on held-back chunks, such as 0.8.")
+    ] = None,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
@@ -291,6 +294,7 @@ def timeline(
         window_seconds=window_seconds,
         threshold=threshold,
         minutes=minutes,
+        precision=precision,
         redo=redo,
     )
 
@@ -318,7 +322,7 @@ def score(
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Judge the scores by your labels, beside loudness, picture change and chance."""
+    """Judge the scores by your labels, beside loudness, picture change and chance, and write a one-page report."""
     stages.score(Project(project), videos=videos, run=run, redo=redo)
 
 
@@ -341,7 +345,7 @@ def explain(
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show what the model got wrong, and what in a picture spoke for its score."""
+    """Show what in a picture, and which seconds of sound and motion, spoke for the highest score."""
     stages.explain(Project(project), videos=videos, run=run, redo=redo)
 
 

@@ -52,6 +52,7 @@ from hlkit.rankings import (
     check_ranking,
     difference_interval,
     frame_metrics,
+    precision_recall,
     threshold_for_precision,
 )
 from hlkit.split import assign_chunks
@@ -80,6 +81,7 @@ __all__ = [
     "hit_at_k",
     "macro_average",
     "precision_at_seconds",
+    "precision_recall",
     "row_seconds",
     "scorecard",
     "spans_of",

@@ -103,6 +103,26 @@ def frame_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike, *, threshold: fl
     return FrameMetrics(*shares, accuracy=float((positive == predicted).mean()), base_rate=base_rate(positive))
 
 
+def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision and recall of `scores >= threshold` at each distinct score, from the highest to the lowest.
+
+    Args:
+        labels: int or bool (n,), positive above 0.
+        scores: float (n,), finite.
+
+    Returns:
+        Three float64 (levels,): precision (0 to 1), recall (0 to 1, ascending) and threshold.
+
+    Raises:
+        HlkitError: as for `average_precision`.
+    """
+    positive, values = check_ranking(labels, scores)
+    order = np.argsort(-values, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+    hits = np.cumsum(positive[order])[last_of_tie]
+    return hits / (last_of_tie + 1), hits / hits[-1], values[order][last_of_tie]
+
+
 def bootstrap_interval(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,
@@ -163,17 +183,14 @@ def threshold_for_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, precis
         HlkitError: when no threshold reaches it; names the best that one does.
     """
     check_share("precision", precision)
-    positive, values = check_ranking(labels, scores)
-    order = np.argsort(-values, kind="stable")
-    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
-    reached = np.cumsum(positive[order])[last_of_tie] / (last_of_tie + 1)
+    reached, _, thresholds = precision_recall(labels, scores)
     good = np.flatnonzero(reached >= precision)
     if not good.size:
         raise HlkitError(
             f"No threshold has a precision of {precision:g}; the best has {reached.max():.2f}. Ask for less, or label "
             "more video and train again."
         )
-    return float(values[order][last_of_tie[good[-1]]])
+    return float(thresholds[good[-1]])
 
 
 def check_share(name: str, share: float) -> None:

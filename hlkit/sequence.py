@@ -56,7 +56,7 @@ class SequenceConfig:
     classes: tuple[str, ...] = ("background", "highlight")
     fps: str = "3"
     widths: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    rnn: RNNKind = "gru"
+    rnn: RNNKind = "lstm"
     bidirectional: bool = True
     hidden_size: int = 16
     members: int = 8

@@ -63,7 +63,7 @@ def fit_sequence(
     *,
     classes: Sequence[str] = ("background", "highlight"),
     fps: str | float | Fraction = "3",
-    rnn: RNNKind = "gru",
+    rnn: RNNKind = "lstm",
     bidirectional: bool = True,
     hidden_size: int = 16,
     members: int = 8,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
-from hlkit.charts import BLUE, VERMILLION, envelope, save_figure, time_ticks, timeline_chart, training_chart
+from hlkit.charts import BLUE, envelope, save_figure, time_ticks, timeline_chart
 from hlkit.project import HlkitError
 
 
@@ -241,42 +241,6 @@ def test_any_small_table_and_title_is_drawn(count, title, values):
 def test_timelines_that_cannot_be_drawn(table, options, reason):
     with pytest.raises(HlkitError, match=reason):
         timeline_chart(table, **options)
-
-
-@pytest.fixture
-def metrics(tmp_path):
-    path = tmp_path / "metrics.csv"
-    rows = [
-        "epoch,train_loss,val_loss,val_ap,val_base_rate",
-        "0,0.7,0.6,0.3,0.2",
-        "1,0.5,0.5,0.6,0.2",
-        "2,0.3,,0.5,0.2",
-    ]
-    path.write_text("\n".join(rows) + "\n")
-    return path
-
-
-def test_training_chart(metrics):
-    losses, precision = training_chart(metrics, title="run $1").axes
-    assert lines(losses)["training"].get_xdata().tolist() == [1, 2, 3]
-    assert lines(losses)["training"].get_ydata().tolist() == [0.7, 0.5, 0.3]
-    assert lines(losses)["validation"].get_ydata()[:2].tolist() == [0.6, 0.5]
-    assert lines(losses)["validation"].get_color() == VERMILLION
-    assert lines(precision)["model"].get_ydata().tolist() == [0.3, 0.6, 0.5]
-    assert lines(precision)["base rate (guessing)"].get_ydata() == [0.2, 0.2]
-    assert texts(precision) == ["best: 0.600"]
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [(None, "There is no"), ("epoch,val_ap\n", "holds no epoch"), ("a,b\n1,2\n", "holds no epoch"), ("", "Train")],
-)
-def test_metrics_that_cannot_be_drawn(tmp_path, content, reason):
-    path = tmp_path / "metrics.csv"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(HlkitError, match=reason):
-        training_chart(path)
 
 
 def test_saving_is_whole_or_not_at_all(tmp_path, monkeypatch):

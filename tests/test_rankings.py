@@ -6,7 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, average_precision_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    precision_recall_curve,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 from spans_and_frames import recording
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_f1_score
 
@@ -18,6 +24,7 @@ from hlkit.rankings import (
     bootstrap_interval,
     difference_interval,
     frame_metrics,
+    precision_recall,
     threshold_for_precision,
 )
 from hlkit.split import assign_chunks
@@ -184,6 +191,16 @@ def test_bootstrap_is_wider_than_frames_drawn_one_by_one():
 def test_what_has_no_interval_says_why(chunks, options, reason):
     with pytest.raises(HlkitError, match=reason):
         bootstrap_interval([0, 1, 0, 1], [1, 2, 3, 4], chunks, **options)
+
+
+@given(ranked)
+def test_precision_recall_agrees_with_scikit_learn(pairs):
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    theirs = [column[::-1] for column in precision_recall_curve(labels, scores)]
+    precision, recall, thresholds = precision_recall(labels, scores)
+    np.testing.assert_allclose(precision, theirs[0][1:])
+    np.testing.assert_allclose(recall, theirs[1][1:])
+    np.testing.assert_array_equal(thresholds, theirs[2])
 
 
 def test_the_threshold_for_a_precision():

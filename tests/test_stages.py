@@ -1,5 +1,6 @@
 """The stages from a recording to a reel, on a recording whose highlights are red: every answer is known."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 from conftest import HIGHLIGHTS, SECONDS, finish, prepare
 
 from hlkit import stages
+from hlkit.chat import SCHEMA
 from hlkit.frames import stream_pictures
 from hlkit.labels import read_labels
-from hlkit.metrics import CARD_SCHEMA
+from hlkit.metrics import CARD_SCHEMA, EVENT_CARD_SCHEMA
 from hlkit.project import HlkitError, Project
 from hlkit.reel import plan_cuts
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
@@ -33,7 +35,7 @@ def test_every_stage_leaves_what_it_promises(finished):
     for path in (
         "videos/learn.mp4 videos/learn.json frames/judge/index.parquet frames/judge/00000.tar labels/judge.csv "
         "models/first/model.ckpt models/first/card.md models/first/metrics.csv scores/first/judge.parquet "
-        "scores/first/judge.csv scores/first/judge-lime.png scores/first/judge-mistakes.png "
+        "scores/first/judge.csv scores/first/judge-lime.png scores/first/judge-events.csv "
         "scores/first/judge-peak.png models/first/sequence.ckpt models/first/held_out.parquet "
         "reels/judge.mp4 reels/judge.csv reels/judge.png project.toml"
     ).split():
@@ -69,6 +71,53 @@ def test_the_scorecard_says_what_a_reel_of_the_true_length_would_hold(copied):
     assert head.split() == "frames over 2 s 95 % interval AUROC precision events".split()
     assert hlkit.split()[:2] == ["hlkit", f"{table.filter(name='hlkit')['ap'].mean():.3f}"]
     assert random.split()[-3] == "0.500"
+
+
+def test_the_report_shows_table_curve_mistakes_labels_and_card(finished):
+    project, _ = finished
+    (page,) = stages.report_pages(project)
+    assert page == project.root / "scores" / "first" / "judge-report.png"
+    text = page.with_suffix(".html").read_text(encoding="utf-8")
+    headings = re.findall(r"<h[123]>(.*?)</h[123]>", text)
+    assert headings[:5] == [
+        "Scorecard of &#x27;first&#x27; on judge (not learned from)",
+        *("Frames", "Highlights", "Worst mistakes", "Labels"),
+    ]
+    assert "Model card: first" in headings
+    assert "Sequence model" in headings
+    assert text.count("<img") == 3
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text)
+    place = cells.index("judge")
+    share = sum(end - start for start, end in HIGHLIGHTS["judge"]) / SECONDS
+    assert cells[place + 1 : place + 5 : 3] == ["judged on", "2 highlight"]
+    assert f"({share:.1%})" in cells[place + 2]
+    events = pl.read_csv(project.root / "scores" / "first" / "judge-events.csv")
+    assert events["name"].to_list() == ["hlkit", "loudness", "picture change", "random"]
+    assert events.columns == EVENT_CARD_SCHEMA.names()
+
+
+def test_the_chat_is_one_of_the_signals(copied):
+    # Viewers write in the labelled stretches alone.
+    said = [start + 0.2 * number for start, end in HIGHLIGHTS["judge"] for number in range(round(5 * (end - start)))]
+    chat = {"time": said, "author": ["a"] * len(said), "text": ["!"] * len(said), "emotes": [0] * len(said)}
+    pl.DataFrame(chat, schema=SCHEMA).write_parquet(copied.chat("judge"))
+    table = stages.score(copied, redo=True, say=lambda line: None)
+    assert table["name"].to_list() == ["hlkit", "loudness", "picture change", "chat rate", "random"]
+    assert table.filter(name="chat rate")["ap"].item() > 0.9
+
+
+def test_a_wanted_precision_picks_less_than_a_lower_one(copied):
+    said, picked = [], {}
+    for precision in (0.3, 0.95):
+        stages.timeline(copied, window_seconds=1, precision=precision, say=said.append)
+        picked[precision] = read_labels(copied.reel("judge", ".csv"))
+    lengths = [float((spans["end"] - spans["start"]).sum()) for spans in picked.values()]
+    assert lengths[0] >= lengths[1] > 0
+    with pytest.raises(HlkitError, match="one of threshold, minutes and precision"):
+        stages.timeline(copied, precision=0.5, minutes=1)
+    (copied.model("first") / "held_out.parquet").unlink()
+    with pytest.raises(HlkitError, match="its precision is not known"):
+        stages.timeline(copied, precision=0.5)
 
 
 def test_the_reel_shows_the_picked_stretches_and_nothing_else(finished):
@@ -246,7 +295,7 @@ def test_every_look_draws_its_pictures(finished):
     [
         ({"threshold": 2}, "The threshold is 2"),
         ({"threshold": 0}, "The threshold is 0"),
-        ({"threshold": 0.5, "minutes": 1}, "not both"),
+        ({"threshold": 0.5, "minutes": 1}, "one of threshold, minutes and precision"),
         ({"minutes": 0}, "A reel of 0 s is not possible"),
         ({"window_seconds": 0}, "window_seconds=0.0 is not allowed"),
     ],

@@ -7,12 +7,13 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 
 from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
 from hlkit.stages.comparison import compare
+from hlkit.stages.explaining import explain
 from hlkit.stages.intake import channel, download, frames, label, label_text
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
-from hlkit.stages.report import explain, score
 from hlkit.stages.results import reel, timeline
+from hlkit.stages.scorecard import report_pages, score
 
 __all__ = [
     "DEFAULT_EPOCHS",
@@ -35,6 +36,7 @@ __all__ = [
     "pull",
     "push",
     "reel",
+    "report_pages",
     "score",
     "score_chart",
     "status",

@@ -35,7 +35,7 @@ def train(
     epochs: int = DEFAULT_EPOCHS,
     positive_share: float | None = 0.3,
     monitor: Monitor = "val_ap",
-    sequence: SequenceKind = "gru",
+    sequence: SequenceKind = "lstm",
     seed: int = 0,
     logger: LoggerName = "csv",
     redo: bool = False,

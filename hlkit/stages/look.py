@@ -63,7 +63,7 @@ def score_chart(project: Project, video: str, *, run: str | None = None) -> Figu
 
 def training_chart(project: Project, *, run: str | None = None) -> Figure:
     """A run's loss and average precision by epoch."""
-    from hlkit.charts import training_chart as chart
+    from hlkit.curves import training_chart as chart
 
     run = current_run(project, run)
     return chart(tables.checkpoint(project, run).with_name("metrics.csv"), title=run)

@@ -13,6 +13,7 @@ from hlkit.labels import read_labels, write_labels
 from hlkit.project import HlkitError, Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
+from hlkit.stages.sequences import held_out_scores
 from hlkit.timeline import Level, PickRules, add_intensity, find_threshold, pick_highlights
 from hlkit.video import probe
 
@@ -25,6 +26,7 @@ def timeline(
     window_seconds: float | None = None,
     threshold: float | None = None,
     minutes: float | None = None,
+    precision: float | None = None,
     redo: bool = False,
     say: Say = print,
 ) -> list[Path]:
@@ -38,17 +40,21 @@ def timeline(
         run: whose scores; the project's last run.
         window_seconds: of the intensity; the project's setting, or 30.
         threshold: pick where the intensity is at least this, 0 to 1.
-        minutes: pick the best, so many minutes a video at most. With neither, a video's highlights get the same share
-            of it as the labels have of the videos that the model learned from.
+        minutes: pick the best, so many minutes a video at most.
+        precision: pick above the lowest threshold at which so large a share of the picked frames (0 to 1) was right in
+            the videos that the model learned from, on chunks that were held back.
+            With none of the three, a video's highlights get the same share of it as the labels have of those videos.
         redo: draw and pick again, also over a CSV that was edited.
         say: takes the lines for the user.
     """
-    if threshold is not None and minutes is not None:
-        raise HlkitError("Give a threshold or a number of minutes, not both.")
+    if sum(choice is not None for choice in (threshold, minutes, precision)) > 1:
+        raise HlkitError("Give one of threshold, minutes and precision, not more.")
     if threshold is not None and not 0 < threshold <= 1:
         raise HlkitError(f"The threshold is {threshold:g}. Intensity is above 0 and at most 1, such as 0.4.")
     run = current_run(project, run)
     window = window_of(project, window_seconds)
+    if precision is not None:
+        threshold = _threshold_for(project, run, window, precision)
     pictures = []
     for video in tables.scored_videos(project, run, videos):
         picture, table = project.reel(video, ".png"), project.reel(video, ".csv")
@@ -76,6 +82,13 @@ def timeline(
 
 def _wanted_seconds(project: Project, minutes: float | None, length: float) -> float:
     return minutes * 60 if minutes is not None else tables.marked_share(project) * length
+
+
+def _threshold_for(project: Project, run: str, window: float, precision: float) -> float:
+    from hlkit.rankings import threshold_for_precision
+
+    held_out = add_intensity(held_out_scores(project, run), window_seconds=window)
+    return threshold_for_precision(held_out["label"], held_out["intensity"], precision)
 
 
 def _draw(

@@ -147,6 +147,30 @@ def missing_sources(project: Project, run: str, video: str) -> list[str]:
     return [name for name in model.config.widths if not has.get(name, True)]
 
 
+def learned_chat_delay(project: Project, run: str) -> float:
+    """Seconds by which the chat lags, as the run learned it; 0 where it learned from no chat."""
+    if not sequence_file(project, run).is_file():
+        return 0.0
+    _, recipe, _ = load_sequence(project, run)
+    return recipe.chat_delay or 0.0
+
+
+def held_out_scores(project: Project, run: str) -> pl.DataFrame:
+    """What a run's sequence model says of its own labelled frames, each scored by a network that had not seen it.
+
+    Raises:
+        HlkitError: when the run has no sequence model, or too few highlights to hold some back.
+    """
+    file = sequence_file(project, run).with_name("held_out.parquet")
+    held_out = pl.read_parquet(file) if file.is_file() else None
+    if held_out is None or held_out.is_empty():
+        raise HlkitError(
+            f"'{run}' has no scores of frames that were held back, so its precision is not known. Train a sequence "
+            "model on two highlights or more, or give a threshold."
+        )
+    return held_out
+
+
 def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) -> None:
     config = model.config
     direction = "Bidirectional " if config.bidirectional else ""

@@ -1,0 +1,76 @@
+"""What spoke for a run's scores, in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hlkit.frames import FrameReader, read_index
+from hlkit.project import Project, fingerprint, format_time
+from hlkit.stages import tables
+from hlkit.stages.common import Say, already_done, current_run
+from hlkit.stages.sequences import explains_peaks, stored_sources
+
+
+def explain(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    run: str | None = None,
+    redo: bool = False,
+    say: Say = print,
+) -> list[Path]:
+    """Draw what spoke for the highest score of each video: pictures in `scores/<run>`. Returns them.
+
+    `<id>-lime.png` shows it in the picture, as the picture network saw it, and `<id>-peak.png` in the seconds of sound
+    and motion around it, as the sequence model read them.
+
+    Args:
+        project: must hold the run's model and scores, and frames of the videos.
+        videos: those that the run has scored, unless named.
+        run: whose scores; the project's last run.
+        redo: draw again.
+        say: takes the lines for the user.
+    """
+    run = current_run(project, run)
+    checkpoint = tables.checkpoint(project, run)
+    pictures = []
+    for video in tables.scored_videos(project, run, videos):
+        scores = project.scores(run, video)
+        made_from = {"scores": fingerprint(scores)}
+        lime, peak = (scores.with_name(f"{video}-{kind}.png") for kind in ("lime", "peak"))
+        targets = [lime, peak] if explains_peaks(project, run, video) else [lime]
+        pictures += targets
+        if already_done(project, "explain", f"{run}-{video}", made_from, redo, say):
+            continue
+        _draw_lime(project, video, run, checkpoint, lime)
+        if peak in targets:
+            _draw_peak(project, video, run, peak)
+        project.mark_done("explain", f"{run}-{video}", made_from, targets)
+        say(f"{video}: drew {', '.join(target.name for target in targets)}.")
+    return pictures
+
+
+def _draw_lime(project: Project, video: str, run: str, checkpoint: Path, target: Path) -> None:
+    """What spoke for the frame that scored highest."""
+    from hlkit.charts import save_figure
+    from hlkit.explain import explain_frame, find_frame, lime_figure, read_picture
+    from hlkit.training import load_model
+
+    model, config = load_model(checkpoint)
+    best = tables.read_scores(project, video, run=run).sort("score", descending=True).row(0, named=True)
+    row = find_frame(read_index(project.frames / video), video=video, time=best["time"])
+    explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row))
+    save_figure(lime_figure(explanation, title=f"{video} at {format_time(best['time'])}"), target)
+
+
+def _draw_peak(project: Project, video: str, run: str, target: Path) -> None:
+    """What drove the frame that scored highest, second by second."""
+    from hlkit.charts import save_figure
+    from hlkit.peaks import explain_peak, peak_chart
+
+    model, sources, frames = stored_sources(project, run, video)
+    best = tables.read_scores(project, video, run=run).sort("score", descending=True).row(0, named=True)
+    found = explain_peak(model, sources, frames, best["time"])
+    title = f"What drove {format_time(best['time'])} of {video}"
+    save_figure(peak_chart(found, time=best["time"], title=title), target)
