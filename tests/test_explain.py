@@ -61,6 +61,14 @@ def test_the_heat_lies_where_the_model_looks(picture):
     assert found.fit > 0.95
 
 
+def test_two_seeds_agree(picture):
+    first, second = (explain_frame(StripedCorner(), CONFIG, picture, seed=seed) for seed in (0, 1))
+    assert (first.weights != second.weights).any()
+    assert np.corrcoef(first.weights, second.weights)[0, 1] > 0.95
+    loudest = [set(np.argsort(-each.weights)[:4].tolist()) for each in (first, second)]
+    assert len(loudest[0] & loudest[1]) >= 3
+
+
 def test_weights_add_up_to_what_hiding_all_parts_changes(picture):
     found = explain_frame(StripedCorner(), CONFIG, picture)
     assert found.weights.sum() == pytest.approx(probability(127 / 255) - probability(0), rel=0.1)
