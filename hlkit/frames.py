@@ -7,10 +7,10 @@ the bytes `[offset, offset + size)` of the file `root / video / shard`; a plain 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
-from collections.abc import Generator, Iterator
+import warnings
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice
@@ -21,10 +21,12 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
-from hlkit.project import HlkitError, atomic_path, fingerprint, format_time, write_text
+from hlkit.extraction import Extraction
+from hlkit.faults import find_holes
+from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
 from hlkit.sampling import HOLD_SECONDS, Accelerator, Decoder, choose_accelerator, sampled
 from hlkit.shards import FrameReader as FrameReader
-from hlkit.shards import consecutive, find_members, plan_shards, shard_name, write_shard
+from hlkit.shards import consecutive, find_members, plan_shards, shard_name
 from hlkit.video import FFmpegError, frame_count, frame_rate, open_ffmpeg, probe
 
 FRAME_SCHEMA: dict[str, Any] = {
@@ -40,7 +42,8 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 Picture = TypeVar("Picture", bytes, np.ndarray)
 
-_log = logging.getLogger(__name__)
+# A damaged recording may have hundreds; the first ones tell where to look.
+SHOWN_GAPS = 5
 
 
 def extract_frames(
@@ -58,8 +61,9 @@ def extract_frames(
 ) -> pl.DataFrame:
     """Store the pictures of `video` at `i / fps` seconds in `folder`, and return their index (a frames table).
 
-    Frame `i` is what a viewer sees at that time. Killed at any moment and run again, it keeps the shards that are whole
-    and ends with the same bytes as one clean run; with other settings or another recording it starts over.
+    Frame `i` is what a viewer sees at that time. What can't be decoded is told in a warning with its times, and the
+    index does not have it. Killed at any moment and run again, it keeps the shards that are whole and ends with the
+    same bytes as one clean run; with other settings or another recording it starts over.
 
     Args:
         video: the recording.
@@ -77,37 +81,63 @@ def extract_frames(
         `video` str, `frame` i64 from 0, `time` f64 in seconds, `shard` str, `offset` and `size` i64 in bytes.
 
     Raises:
-        HlkitError: when the recording can't be read or ends more than a second before the length that it states.
-        FFmpegError: when ffmpeg fails.
+        HlkitError: when the recording can't be read, or no picture of it can be decoded.
+        FFmpegError: when ffmpeg fails for another reason than the recording.
     """
     rate = frame_rate(fps)
     if not 2 <= quality <= 31:
         raise HlkitError(f"The JPEG quality is {quality}. Give 2 (best) to 31.")
     count, length = _span(video, rate, 0.0, end)
-    plan = plan_shards(count, rate, shard_seconds)
+    stop = length if end is None else min(end, length)
+    holes = find_holes(video, end=stop)
+    plan = _without_holes(dict(enumerate(plan_shards(count, rate, shard_seconds))), holes, rate)
     settings = {"video": video_id, "source": fingerprint(video), "fps": str(rate), "size": size, "quality": quality}
     _prepare(folder, settings | {"shard_seconds": shard_seconds, "frames": count})
 
-    shards = [folder / shard_name(number) for number in range(len(plan))]
-    places = [find_members(shard, frames) for shard, frames in zip(shards, plan, strict=True)]
-    missing = [number for number, place in enumerate(places) if place is None]
+    places = {number: find_members(folder / shard_name(number), frames) for number, frames in plan.items()}
+    missing = [number for number, place in places.items() if place is None]
     kind = "cpu"
     if missing:
         (folder / "index.parquet").unlink(missing_ok=True)
         kind = choose_accelerator(video, accelerator, fps=rate, size=size)
-    done = sum(len(place) for place in places if place is not None)
+    done = count - sum(len(plan[number]) for number in missing)
+    job = Extraction(video, length, rate, size, quality, kind)
     with tqdm(total=count, initial=done, desc=video_id, unit="frame", mininterval=0.5, disable=not progress) as bar:
         for run in consecutive(missing):
-            first = plan[run[0]].start
-            wanted = plan[run[-1]].stop - first
-            jpegs = _jpegs(video, first / rate, wanted, fps=rate, size=size, quality=quality, accelerator=kind)
-            with closing(_all_of(jpegs, wanted, first / rate, rate, video=video, length=length)) as whole:
-                for number in run:
-                    places[number] = write_shard(shards[number], plan[number], _counted(whole, bar))
-    index = _index(video_id, rate, plan, [place for place in places if place is not None])
+            for number, place in job.write(folder, {number: plan[number] for number in run}, holes, bar):
+                places[number] = place
+    index = _index(video_id, rate, plan, {number: place for number, place in places.items() if place is not None})
+    if index.is_empty():
+        raise HlkitError(f"No picture of {video} can be decoded. It is damaged: copy or download it again.")
     with atomic_path(folder / "index.parquet") as temporary:
         index.write_parquet(temporary)
+    if len(index) < count:
+        warnings.warn(_lacking(video, index, count, rate), HlkitWarning, stacklevel=2)
     return index
+
+
+def _without_holes(plan: dict[int, range], holes: Sequence[tuple[float, float]], fps: Fraction) -> dict[int, range]:
+    """The shards that have a picture to hold, or the first one: a damaged clock may promise years."""
+    kept = {
+        number: frames
+        for number, frames in plan.items()
+        if not any(start <= frames[0] / fps and frames[-1] / fps < end for start, end in holes)
+    }
+    return kept or {0: plan[0]}
+
+
+def _lacking(video: Path, index: pl.DataFrame, count: int, fps: Fraction) -> str:
+    places = [" to ".join(format_time(time, decimals=1) for time in stretch) for stretch in gaps(index, count, fps)]
+    shown = ", ".join(places[:SHOWN_GAPS]) + (" and elsewhere" if len(places) > SHOWN_GAPS else "")
+    what = f"{video} can't be decoded from {shown}; these {count - len(index):,} frames are left out"
+    return f"{what}. Copy or download it again to have them."
+
+
+def gaps(index: pl.DataFrame, count: int, fps: str | float | Fraction) -> list[tuple[float, float]]:
+    """The stretches `[start, end)` in seconds of the `count` frames of a video that its frames table does not have."""
+    rate = frame_rate(fps)
+    lacking = np.setdiff1d(np.arange(count), index["frame"].to_numpy()).tolist()
+    return [(float(run[0] / rate), float((run[-1] + 1) / rate)) for run in consecutive(lacking)]
 
 
 def stream_pictures(
@@ -146,31 +176,6 @@ def _span(video: Path, fps: Fraction, start: float, end: float | None) -> tuple[
     return frame_count(Fraction(stop) - Fraction(start), fps), length
 
 
-def _jpegs(
-    video: Path, start: Fraction, count: int, *, fps: Fraction, size: int, quality: int, accelerator: Decoder
-) -> Generator[bytes, None, None]:
-    """Up to `count` JPEGs; fewer when the recording ends before."""
-    import av
-    from av.error import FFmpegError as LibavError
-
-    pictures = sampled(video, fps=fps, size=size, start=start, accelerator=accelerator)
-    # A JPEG is full-range BT.601 whatever the recording is. By way of RGB, because not every version of ffmpeg converts
-    # one matrix to another directly.
-    pictures = pictures.filter("format", "rgb24").filter("scale", out_color_matrix="bt601", out_range="full")
-    pictures = pictures.filter("format", "yuvj420p")
-    # One thread and no writer's name make the bytes the same everywhere.
-    options = {"frames:v": count, "q:v": quality, "flags:v": "+bitexact", "threads": 1}
-    with open_ffmpeg(pictures.output("pipe:", format="nut", vcodec="mjpeg", **options)) as process:
-        try:
-            with av.open(process.stdout, mode="r", format="nut") as container:
-                for packet in container.demux(video=0):
-                    if packet.size:
-                        yield bytes(packet)
-        except LibavError as error:
-            # A pipe that breaks off is ffmpeg's failure, which it reports, or too few pictures, which the caller does.
-            _log.info("the pipe from ffmpeg broke off (%s)", error)
-
-
 def _raw_pictures(
     video: Path, start: float, count: int, *, fps: Fraction, size: int, accelerator: Decoder
 ) -> Generator[np.ndarray, None, None]:
@@ -202,20 +207,15 @@ def _all_of(
     except FFmpegError as error:
         where = f"about {format_time(float(start + got / fps), decimals=1)} of {format_time(length, decimals=1)}"
         raise FFmpegError(
-            f"{video} can't be decoded after {where}. It is cut off or damaged: copy or download it again. {error}"
+            f"{video} can't be decoded after {where}. It is cut off or damaged: copy or download it again, or make "
+            f"frames (`hlkit frames`), which keep what there is. {error}"
         ) from error
     if got < count:
         ends = format_time(max(0.0, float(start + got / fps) - HOLD_SECONDS), decimals=1)
         raise HlkitError(
             f"The pictures of {video} end at {ends}, but it states a length of {format_time(length, decimals=1)}. "
-            f"It was cut off: copy or download it again, or set the end to {ends} to use what there is."
+            f"It was cut off: copy or download it again, or make frames (`hlkit frames`), which keep what there is."
         )
-
-
-def _counted(pictures: Iterator[bytes], bar: tqdm[Any]) -> Iterator[bytes]:
-    for picture in pictures:
-        bar.update()
-        yield picture
 
 
 def _batches(pictures: Generator[np.ndarray, None, None], batch_size: int) -> Generator[np.ndarray, None, None]:
@@ -242,10 +242,11 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> None:
     write_text(record, json.dumps(settings, indent=1) + "\n")
 
 
-def _index(video_id: str, fps: Fraction, plan: list[range], places: list[np.ndarray]) -> pl.DataFrame:
-    frames = np.arange(plan[-1].stop)
-    offsets, sizes = np.concatenate(places).T  # (2, frames)
-    names = np.repeat([shard_name(number) for number in range(len(plan))], [len(frames) for frames in plan])
+def _index(video_id: str, fps: Fraction, plan: dict[int, range], places: dict[int, np.ndarray]) -> pl.DataFrame:
+    """The places of all frames that could be had."""
+    frames = np.concatenate([np.arange(part.start, part.stop) for part in plan.values()])
+    offsets, sizes = np.concatenate([places[number] for number in plan]).T  # (2, frames)
+    names = np.repeat([shard_name(number) for number in plan], [len(part) for part in plan.values()])
     return pl.DataFrame(
         {
             "video": [video_id] * len(frames),
@@ -256,7 +257,7 @@ def _index(video_id: str, fps: Fraction, plan: list[range], places: list[np.ndar
             "size": sizes,
         },
         schema=FRAME_SCHEMA,
-    )
+    ).filter(pl.col("size") > 0)
 
 
 def read_index(folder: Path) -> pl.DataFrame:

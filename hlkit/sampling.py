@@ -93,7 +93,7 @@ def sampled(
 
 def _input_options(path: Path, start: float, accelerator: Decoder) -> dict[str, Any]:
     """ffmpeg's input options that put `start` at timestamp 0 and decode from a keyframe before it."""
-    origin, point = _seek_point(path, start)
+    origin, point = seek_point(path, start)
     # ffmpeg's own idea of time 0 depends on its version and on which streams are used, so the container's clock is kept
     # and shifted here. Accurate seeking would drop the picture that began before `start` and is still on screen there.
     options: dict[str, Any] = {"copyts": None, "itsoffset": f"{-(origin + start + TIMESTAMP_TOLERANCE):.6f}"}
@@ -104,7 +104,7 @@ def _input_options(path: Path, start: float, accelerator: Decoder) -> dict[str, 
     return options
 
 
-def _seek_point(path: Path, start: float) -> tuple[float, float | None]:
+def seek_point(path: Path, start: float) -> tuple[float, float | None]:
     """The container's timestamp of time 0, and a time from which a keyframe not after `start` is found.
 
     None stands for the file's beginning. Containers without an index (MPEG-TS) seek to a byte near the time, which may

@@ -1,7 +1,8 @@
 """Shards: which frames each one holds, how JPEGs go into one, and how they are read back.
 
 A shard is an uncompressed POSIX (ustar) tar whose members are `<frame:08d>.jpg`, in order, with no date or owner, so
-that the same pictures make the same bytes. It holds a fixed stretch of video and is whole from when it has its name.
+that the same pictures make the same bytes. It holds a fixed stretch of video and is whole from when it has its name. A
+member without content stands for a picture that can't be had.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import io
 import math
 import mmap
+import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 from pathlib import Path, PurePosixPath
@@ -53,22 +55,42 @@ def consecutive(numbers: Sequence[int]) -> list[list[int]]:
     return [[number for _, number in group] for _, group in groups]
 
 
-def write_shard(target: Path, frames: range, jpegs: Iterator[bytes]) -> np.ndarray:
+def write_shard(
+    target: Path, frames: range, jpegs: Iterator[bytes], *, faulty: Callable[[], Collection[int]] = tuple
+) -> np.ndarray:
     """Take one JPEG for each of `frames` and write them as a shard, in one step; returns `find_members` of it.
+
+    Args:
+        target: the shard.
+        frames: its frames.
+        jpegs: as many; an empty one stands for a picture that can't be had.
+        faulty: asked when all pictures are there: the frames among them that show something else. They become empty.
 
     Raises:
         HlkitError: when what was written is not whole.
     """
     with atomic_path(target) as temporary:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for frame, jpeg in zip(frames, jpegs, strict=False):
-                member = tarfile.TarInfo(f"{frame:08d}.jpg")
-                member.size = len(jpeg)
-                tar.addfile(member, io.BytesIO(jpeg))
+        _write_tar(temporary, frames, jpegs)
         places = find_members(temporary, frames)
+        if places is not None and (wrong := faulty()):
+            cleared = temporary.with_name(f"cleared-{temporary.name}")
+            with temporary.open("rb") as whole:
+                read = (os.pread(whole.fileno(), size, offset) for offset, size in places.tolist())
+                kept = (b"" if frame in wrong else jpeg for frame, jpeg in zip(frames, read, strict=True))
+                _write_tar(cleared, frames, kept)
+            cleared.replace(temporary)
+            places = find_members(temporary, frames)
         if places is None:
             raise HlkitError(f"{target} was not written whole. Check the disk, then run this again.")
     return places
+
+
+def _write_tar(target: Path, frames: range, jpegs: Iterator[bytes]) -> None:
+    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for frame, jpeg in zip(frames, jpegs, strict=False):
+            member = tarfile.TarInfo(f"{frame:08d}.jpg")
+            member.size = len(jpeg)
+            tar.addfile(member, io.BytesIO(jpeg))
 
 
 def find_members(shard: Path, frames: range) -> np.ndarray | None:

@@ -12,8 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-import threading
-from collections import deque
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# ffmpeg may repeat one complaint for every packet of a damaged file; the last lines hold the reason it stopped.
-ERROR_LINES = 5
+# ffmpeg may repeat one complaint for every packet of a damaged file.
+ERROR_LINES, ERROR_LINE_BYTES = 5, 500
 
 _log = logging.getLogger(__name__)
 
@@ -193,44 +192,41 @@ def _command(stream_or_args: Any, *options: str) -> list[str]:
 
 
 @contextmanager
-def open_ffmpeg(stream_or_args: Any, *options: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def open_ffmpeg(
+    stream_or_args: Any, *options: str, cwd: Path | None = None, complaints: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run ffmpeg for the time of the block and yield its process, whose `stdout` (bytes) is open for reading.
 
     `stream_or_args` is an ffmpeg-python output node, or the arguments that follow the program's name. A block that
     leaves before the end of the output stops ffmpeg without complaint; so does an exception, which goes on upwards.
+    `complaints`, a file open for reading and writing, takes what ffmpeg says of errors; it is closed in the end.
 
     Raises:
         FFmpegError: when the output was read to its end and ffmpeg reports failure.
     """
     command = _command(stream_or_args, *options)
     _log.debug("running %s", command)
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd
-    )
-    assert process.stdout is not None and process.stderr is not None
-    complaints: deque[bytes] = deque(maxlen=ERROR_LINES)
-    # An unread stderr pipe fills up and stops ffmpeg.
-    listener = threading.Thread(target=_keep_last_lines, args=(process.stderr, complaints), daemon=True)
-    listener.start()
-    try:
-        yield process
-        finished = not process.stdout.read(1)
-        status = process.wait() if finished else 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        listener.join()
-        process.stderr.close()
-    if status:
-        lines = b"\n".join(complaints).decode("utf-8", "replace").strip()
-        raise FFmpegError(f"ffmpeg failed with status {status}: {lines or 'it gave no reason'}")
+    # A file takes all that ffmpeg has to say, and holds it from the moment at which it is said.
+    with complaints or tempfile.TemporaryFile() as words:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, cwd=cwd)
+        assert process.stdout is not None
+        try:
+            yield process
+            finished = not process.stdout.read(1)
+            status = process.wait() if finished else 0
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        if status:
+            raise FFmpegError(f"ffmpeg failed with status {status}: {_last_lines(words) or 'it gave no reason'}")
 
 
-def _keep_last_lines(stderr: IO[bytes], lines: deque[bytes]) -> None:
-    for line in stderr:
-        if line.strip():
-            lines.append(line.strip()[:500])
+def _last_lines(words: IO[bytes]) -> str:
+    """The end of what ffmpeg said; the last lines hold the reason it stopped."""
+    words.seek(max(0, words.seek(0, os.SEEK_END) - ERROR_LINES * ERROR_LINE_BYTES))
+    lines = [line.strip()[:ERROR_LINE_BYTES] for line in words.read().splitlines() if line.strip()]
+    return b"\n".join(lines[-ERROR_LINES:]).decode("utf-8", "replace")
 
 
 def run_ffmpeg(

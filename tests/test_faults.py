@@ -1,141 +1,198 @@
-"""Push and pull over a bad line: faults that a proxy injects, and kill -9 at counted moments."""
+"""What can't be decoded is found, left out and told; all else is kept and true."""
 
-import os
 import random
+import shutil
 import signal
+import warnings
+from fractions import Fraction
 
-import moving
+import av
 import pytest
-from faulty_proxy import FAULTS, any_fault, faulty_proxy, one_fault
-from stored import FILES, stored, tree, write
+from recordings import make_numbered, number_at, read_number
 
-from hlkit import object_store
-from hlkit.storage import open_store, pull, push
+from hlkit.faults import find_faults, find_holes
+from hlkit.frames import FrameReader, extract_frames, read_index
+from hlkit.project import HlkitError, HlkitWarning
+from hlkit.sampling import TIMESTAMP_TOLERANCE
+from hlkit.video import FFmpegError, find_ffmpeg
 
-LATENCY = 0.03
-
-
-def many_files(seed: int, *, number: int = 12, size: int = 60_000) -> dict[str, bytes]:
-    dice = random.Random(seed)
-    return {f"frames/v/{i:05d}.tar": dice.randbytes(dice.randrange(size)) for i in range(number)}
-
-
-@pytest.mark.parametrize("fault", [*FAULTS, "any"])
-def test_push_and_pull_over_a_bad_line_end_byte_identical(fault, s3, s3_endpoint, tmp_path, monkeypatch, impatient):
-    client, _, address = s3
-    monkeypatch.setattr(object_store, "MULTIPART_BYTES", 5 << 20)
-    files = FILES | many_files(1) | {"videos/big.mp4": random.Random(2).randbytes(11 << 20)}
-    root = write(tmp_path / "project", files)
-    plan = any_fault(0.3, 3) if fault == "any" else one_fault(fault, 0.3, 3)
-    with faulty_proxy(s3_endpoint, plan=plan, latency=LATENCY) as (proxy, endpoint):
-        monkeypatch.setenv("HLKIT_S3_ENDPOINT", endpoint)
-        push(root, open_store(address), progress=False)
-        pushed = len(proxy.log)
-        there = stored(address, client)
-        there.pop("manifest.json")
-        assert there == files
-        write(root, {"labels/vod_a.csv": b"changed"})
-        assert push(root, open_store(address), progress=False) == ["labels/vod_a.csv"]
-        pull(open_store(address), tmp_path / "copy", progress=False)
-    assert tree(tmp_path / "copy") == tree(root)
-    assert sum(request.outcome in FAULTS for request in proxy.log[:pushed]) >= 3
-    assert sum(request.outcome in FAULTS for request in proxy.log[pushed:]) >= 2
+SECONDS, FPS, GOP = 12, 30, 30
+RECORDINGS = {
+    "a.mp4": {"container_options": {"movflags": "faststart"}},
+    "a.mkv": {},
+    "a.ts": {},
+    "a.flv": {"bframes": 0},
+    "f.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "v.mkv": {"vfr": True},
+}
 
 
-# --- kill -9 ---
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return {
+        name: (folder / name, make_numbered(folder / name, seconds=SECONDS, fps=FPS, gop=GOP, **options))
+        for name, options in RECORDINGS.items()
+    }
 
 
-def kill_at(proxy, moment, work, root, address) -> int:
-    """Run `work` in a process that dies at a moment of its n-th request; its exit status."""
-    first = len(proxy.log)
-    child = []
-
-    def watch(request, name):
-        if (request.number - first, name) == moment:
-            os.kill(child[0].pid, signal.SIGKILL)
-
-    with proxy.watched(watch):
-        child.append(moving.start(work, root, address))
-        child[0].join()
-        proxy.wait_until_idle()
-    return child[0].exitcode
+def extract(video, root):
+    """The index, with `shown` (the number in each picture), whatever is told."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HlkitWarning)
+        index = extract_frames(video, root / "a", video_id="a", size=32, shard_seconds=4, progress=False)
+    reader = FrameReader(root)
+    return index, [read_number(reader.read(*row)) for row in index.select("video", "shard", "offset", "size").rows()]
 
 
-def moments(seed: int, requests: int, number: int) -> list[tuple[int, str]]:
-    dice = random.Random(seed)
-    return [(dice.randrange(requests), dice.choice(["asked", "half", "done"])) for _ in range(number)]
+def clock(video):
+    """The timestamps of its packets."""
+    try:
+        with av.open(str(video), metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            return {packet.pts * packet.time_base for packet in container.demux(stream) if packet.pts is not None}
+    except (av.error.FFmpegError, IndexError):
+        return set()
 
 
-def names(requests, method: str, prefix: str) -> list[str]:
-    found = [request.path.partition(f"/{prefix}/")[2] for request in requests if request.method == method]
-    return [key for key in found if key and not key.startswith("manifest.json")]
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_nothing_is_wrong_with_what_is_whole(whole, name):
+    path, _ = whole[name]
+    assert find_holes(path) == []
+    assert find_faults(path) == []
+    assert find_faults(path, start=4.2, end=9) == []
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_push_loses_nothing_and_sends_no_whole_file_again(number, s3, s3_endpoint, tmp_path, monkeypatch):
-    client, bucket, _ = s3
-    files = many_files(5)
-    root, statuses, again = write(tmp_path / "project", files), [], 0
-    with faulty_proxy(s3_endpoint) as (proxy, endpoint):
-        monkeypatch.setenv("HLKIT_S3_ENDPOINT", endpoint)
-        for attempt, moment in enumerate(moments(6, len(files) + 3, number)):
-            address = f"r2://{bucket}/{attempt}"
-            statuses.append(kill_at(proxy, moment, moving.push_all, root, address))
-            there, first = stored(address, client), len(proxy.log)
-            push(root, open_store(address), progress=False)
-            sent = names(proxy.log[first:], "PUT", str(attempt))
-            whole = {key for key in there if there[key] == files.get(key)}
-            assert sorted(sent) == sorted(files.keys() - whole)
-            after = stored(address, client)
-            manifest = after.pop("manifest.json")
-            assert after == files
-            assert b"arriving" not in manifest
-            again += len(sent)
-    assert statuses == [-signal.SIGKILL] * number
-    assert again < number * len(files)
+def test_a_picture_that_cannot_be_decoded_takes_those_with_it_that_are_drawn_from_it(whole, tmp_path):
+    path, times = whole["a.mp4"]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        harmed = next(packet for packet in packets if packet.pts * packet.time_base == times[95])
+        place, size = harmed.pos, harmed.size
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = b"\xff" * size
+    (tmp_path / "a.mp4").write_bytes(content)
+    # Keyframes are those of 90 and 120.
+    ((start, end),) = find_faults(tmp_path / "a.mp4")
+    assert 3 < start <= float(times[95])
+    assert end == float(times[120]) == 4
+    assert find_holes(tmp_path / "a.mp4") == []
+    with pytest.warns(
+        HlkitWarning, match=r"can't be decoded from 0:00:03\.3 to 0:00:04\.0; these 2 frames are left out"
+    ):
+        index = extract_frames(tmp_path / "a.mp4", tmp_path / "x" / "a", video_id="a", size=32, progress=False)
+    assert index["frame"].to_list() == [n for n in range(36) if n not in (10, 11)]
+    _, shown = extract(tmp_path / "a.mp4", tmp_path / "x")
+    assert shown == [10 * n for n in range(36) if n not in (10, 11)]
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_a_push_that_is_killed_while_it_replaces_leaves_a_store_that_can_be_pulled(
-    number, s3, s3_endpoint, tmp_path, monkeypatch
-):
-    client, bucket, _ = s3
-    old, new = many_files(7), many_files(8)
-    statuses = []
-    with faulty_proxy(s3_endpoint) as (proxy, endpoint):
-        monkeypatch.setenv("HLKIT_S3_ENDPOINT", endpoint)
-        for attempt, moment in enumerate(moments(9, len(old) + 5, number)):
-            address, root = f"r2://{bucket}/{attempt}", write(tmp_path / f"project{attempt}", old)
-            push(root, open_store(address), progress=False)
-            write(root, new)
-            statuses.append(kill_at(proxy, moment, moving.push_all, root, address))
-            pull(open_store(address), tmp_path / f"between{attempt}", progress=False)
-            between = tree(tmp_path / f"between{attempt}")
-            assert between.keys() == old.keys()
-            assert all(between[key] in (old[key], new[key]) for key in old)
-            there, first = stored(address, client), len(proxy.log)
-            push(root, open_store(address), progress=False)
-            assert not {key for key in names(proxy.log[first:], "PUT", str(attempt)) if there[key] == new[key]}
-            after = stored(address, client)
-            assert b"arriving" not in after.pop("manifest.json")
-            assert after == new
-    assert statuses == [-signal.SIGKILL] * number
+def test_what_is_lost_on_the_way_is_left_out_though_ffmpeg_says_nothing(whole, tmp_path):
+    path, _ = whole["a.ts"]
+    content = path.read_bytes()
+    third = len(content) // 3 // 188 * 188
+    (tmp_path / "a.ts").write_bytes(content[:third] + content[2 * third :])
+    ((start, end),) = (hole for hole in find_holes(tmp_path / "a.ts") if hole[1] - hole[0] > 1)
+    assert 3 < start < 5
+    assert 7 < end < 9
+    index, shown = extract(tmp_path / "a.ts", tmp_path / "frames")
+    assert not ((index["time"] > start + 0.01) & (index["time"] < end - 0.01)).any()
+    assert shown == (10 * index["frame"]).to_list()
+    assert len(index) > 36 - 3 * (end - start) - 5
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_a_killed_pull_fetches_no_whole_file_again(number, s3, s3_endpoint, tmp_path, monkeypatch):
-    _, bucket, _ = s3
-    files, statuses = many_files(10), []
-    address = f"r2://{bucket}/x"
-    push(write(tmp_path / "project", files), open_store(address), progress=False)
-    with faulty_proxy(s3_endpoint) as (proxy, endpoint):
-        monkeypatch.setenv("HLKIT_S3_ENDPOINT", endpoint)
-        for attempt, moment in enumerate(moments(11, len(files) + 1, number)):
-            copy = tmp_path / f"copy{attempt}"
-            statuses.append(kill_at(proxy, moment, moving.pull_all, copy, address))
-            here = {key for key, data in tree(copy).items() if data == files.get(key)} if copy.exists() else set()
-            first = len(proxy.log)
-            assert pull(open_store(address), copy, progress=False) == sorted(files.keys() - here)
-            assert set(names(proxy.log[first:], "GET", "x")) == files.keys() - here
-            assert tree(copy) == files
-    assert statuses == [-signal.SIGKILL] * number
+def test_where_nothing_can_be_decoded_there_is_no_index(whole, tmp_path):
+    path, _ = whole["a.mp4"]
+    # The tables at the beginning stay, so that it still is a recording.
+    head, _, data = path.read_bytes().partition(b"mdat")
+    (tmp_path / "a.mp4").write_bytes(head + b"mdat" + b"\xff" * len(data))
+    with pytest.raises(HlkitError, match=r"No picture of .*a\.mp4 can be decoded"):
+        extract(tmp_path / "a.mp4", tmp_path / "frames")
+    assert not (tmp_path / "frames" / "a" / "index.parquet").exists()
+
+
+def test_a_second_run_finds_the_same_gaps_without_decoding(whole, tmp_path, monkeypatch):
+    path, _ = whole["a.mkv"]
+    (tmp_path / "a.mkv").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    index, _ = extract(tmp_path / "a.mkv", tmp_path / "frames")
+    assert 0 < len(index) < 30
+    monkeypatch.setenv("HLKIT_FFMPEG", shutil.which("false"))
+    find_ffmpeg.cache_clear()
+    try:
+        assert extract(tmp_path / "a.mkv", tmp_path / "frames")[0].equals(index)
+    finally:
+        find_ffmpeg.cache_clear()
+    assert read_index(tmp_path / "frames" / "a").equals(index)
+
+
+def test_a_failure_that_is_not_the_recordings_is_no_gap(whole, tmp_path, monkeypatch):
+    path, _ = whole["a.mp4"]
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho the GPU fell out >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("HLKIT_FFMPEG", str(program))
+    find_ffmpeg.cache_clear()
+    try:
+        with pytest.raises(FFmpegError, match="status 3: the GPU fell out"):
+            extract(path, tmp_path / "frames")
+    finally:
+        find_ffmpeg.cache_clear()
+    assert not list(tmp_path.rglob("*.tar"))
+
+
+def harm(content, rng):
+    content, place = bytearray(content), rng.randrange(len(content))
+    match rng.choice(["flip", "zero", "cut", "drop", "junk"]):
+        case "flip":
+            for _ in range(rng.choice([1, 3, 20])):
+                content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        case "zero":
+            size = rng.choice([10, 200, 3000])
+            content[place : place + size] = bytes(len(content[place : place + size]))
+        case "cut":
+            del content[place:]
+        case "drop":
+            del content[place : place + rng.choice([1, 188, 2000])]
+        case "junk":
+            content[place:place] = rng.randbytes(rng.choice([10, 500]))
+    return bytes(content)
+
+
+@pytest.mark.slow
+def test_two_hundred_damaged_recordings_never_hang_and_hide_no_gap(whole, tmp_path):
+    """A kept picture is the one on screen, or at most a second old, unless the damage is one that no decoder sees."""
+
+    def too_long(*_):
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, too_long)
+    kept, refused, unseen = 0, 0, []
+    try:
+        for seed in range(200):
+            rng = random.Random(seed)
+            name = rng.choice(sorted(set(RECORDINGS) - {"v.mkv"}))
+            path, times = whole[name]
+            root = tmp_path / str(seed)
+            root.mkdir()
+            (root / name).write_bytes(harm(path.read_bytes(), rng))
+            signal.alarm(60)
+            try:
+                index, shown = extract(root / name, root)
+            except HlkitError:
+                refused += 1
+                continue
+            finally:
+                signal.alarm(0)
+            kept += len(index)
+            if not clock(root / name) <= clock(path):
+                continue  # its clock is damaged, so nobody knows what was on screen when
+            moments = [Fraction(frame, 3) + Fraction(TIMESTAMP_TOLERANCE) for frame in index["frame"]]
+            age = [number_at(times, moment) - number for moment, number in zip(moments, shown, strict=True)]
+            if any(not 0 <= late <= FPS for late in age):
+                unseen.append((seed, name, age))
+            shutil.rmtree(root)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert refused < 40
+    assert kept > 4500
+    assert len(unseen) <= 4, unseen

@@ -13,11 +13,12 @@ from conftest import HIGHLIGHTS, SECONDS, finish, prepare
 
 from hlkit import stages
 from hlkit.chat import SCHEMA
-from hlkit.frames import stream_pictures
+from hlkit.frames import read_index, stream_pictures
 from hlkit.labels import read_labels
 from hlkit.metrics import CARD_SCHEMA, EVENT_CARD_SCHEMA
 from hlkit.project import HlkitError, Project
 from hlkit.reel import plan_cuts
+from hlkit.stages.materials import stored_material
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
 
 
@@ -104,6 +105,19 @@ def test_the_chat_is_one_of_the_signals(copied):
     table = stages.score(copied, redo=True, say=lambda line: None)
     assert table["name"].to_list() == ["hlkit", "loudness", "picture change", "chat rate", "random"]
     assert table.filter(name="chat rate")["ap"].item() > 0.9
+
+
+def test_pictures_that_could_not_be_had_leave_the_sound_in_step(copied):
+    whole = stored_material(copied, "judge", progress=False)
+    index = read_index(copied.frames / "judge")
+    index.filter(~pl.col("frame").is_between(30, 40)).write_parquet(copied.index("judge"))
+    lacking = stored_material(copied, "judge", progress=False)
+    kept = lacking.frames["frame"].to_numpy()
+    assert len(kept) == len(index) - 11
+    np.testing.assert_array_equal(lacking.sound, whole.sound[kept])
+    stages.infer(copied, videos=["judge"], redo=True, progress=False, say=lambda line: None)
+    scores = pl.read_parquet(copied.scores("first", "judge"))
+    assert scores["time"].to_list() == lacking.frames["time"].to_list()
 
 
 def test_a_wanted_precision_picks_less_than_a_lower_one(copied):

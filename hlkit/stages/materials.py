@@ -54,7 +54,9 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
             _save(picture_file, picture)
         motion, picture = _load(motion_file), _load(picture_file)
     fps = tables.same_frame_settings(project, [video])[0]
-    sound = _sound(project, video, fps, len(frames), progress=progress)
+    sound = _sound(project, video, fps, int(frames["frame"][-1]) + 1, progress=progress)
+    if sound is not None and len(sound) > len(frames):  # some pictures could not be had
+        sound = sound[frames["frame"].to_numpy()]
     return Material(frames, sound, motion, picture, tables.chat_of(project, video))
 
 

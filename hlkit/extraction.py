@@ -1,0 +1,152 @@
+"""From a recording to shards of JPEGs, with what can't be decoded left empty.
+
+ffmpeg samples, shrinks and encodes in one pass, and a pipe carries the JPEGs. Where it gives up, complains, or packets
+are missing, `hlkit.faults` says which times have no true picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from hlkit.faults import find_faults
+from hlkit.project import HlkitError
+from hlkit.sampling import TIMESTAMP_TOLERANCE, Decoder, sampled
+from hlkit.shards import shard_name, write_shard
+from hlkit.video import FFmpegError, open_ffmpeg
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How the pictures of a recording become JPEGs.
+
+    Attributes:
+        video: the recording.
+        length: seconds that it states.
+        fps: pictures a second of video.
+        size: width and height in pixels.
+        quality: ffmpeg's `-q:v`.
+        decoder: "cpu" or "cuda".
+    """
+
+    video: Path
+    length: float
+    fps: Fraction
+    size: int
+    quality: int
+    decoder: Decoder
+
+    def write(
+        self, folder: Path, plan: Mapping[int, range], holes: Sequence[tuple[float, float]], bar: tqdm[Any]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Write shards that follow each other; yield the number and `find_members` of each.
+
+        One decoder serves them all; where it gives up, the next shard has a new one.
+
+        Args:
+            folder: gets the shards.
+            plan: number of a shard -> its frames.
+            holes: of the recording, see `hlkit.faults.find_holes`.
+            bar: counts pictures.
+
+        Raises:
+            FFmpegError, HlkitError: when pictures don't come, and nothing in the recording is the reason.
+        """
+        left = deque(plan.items())
+        while left:
+            stretch = _Stretch(self, range(left[0][1].start, left[-1][1].stop))
+            with closing(stretch.jpegs()) as jpegs:
+                while left and not stretch.broke_off:
+                    number, frames = left.popleft()
+                    pictures = _counted(chain(islice(jpegs, len(frames)), repeat(b"")), bar)
+                    faulty = partial(stretch.faulty, frames, holes)
+                    yield number, write_shard(folder / shard_name(number), frames, pictures, faulty=faulty)
+
+
+class _Stretch:
+    """What one decoder gives of `frames`, and what is known against it."""
+
+    def __init__(self, job: Extraction, frames: range) -> None:
+        self.job, self.frames = job, frames
+        self.got = 0
+        self.broke_off = False
+        self.failure: FFmpegError | None = None
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - `open_ffmpeg` closes it
+
+    def jpegs(self) -> Generator[bytes, None, None]:
+        """The JPEGs in order; fewer when the decoder gives up."""
+        try:
+            with closing(self._packets()) as packets:
+                for jpeg in packets:
+                    self.got += 1
+                    yield jpeg
+        except FFmpegError as error:
+            self.failure = error
+        self.broke_off = self.got < len(self.frames)
+
+    def _packets(self) -> Generator[bytes, None, None]:
+        import av
+        from av.error import FFmpegError as LibavError
+
+        job = self.job
+        pictures = sampled(
+            job.video, fps=job.fps, size=job.size, start=self.frames.start / job.fps, accelerator=job.decoder
+        )
+        # A JPEG is full-range BT.601 whatever the recording is. By way of RGB, because not every version of ffmpeg
+        # converts one matrix to another directly.
+        pictures = pictures.filter("format", "rgb24").filter("scale", out_color_matrix="bt601", out_range="full")
+        pictures = pictures.filter("format", "yuvj420p")
+        # One thread and no writer's name make the bytes the same everywhere.
+        options = {"frames:v": len(self.frames), "q:v": job.quality, "flags:v": "+bitexact", "threads": 1}
+        output = pictures.output("pipe:", format="nut", vcodec="mjpeg", **options)
+        with open_ffmpeg(output, complaints=self.complaints) as process:
+            try:
+                with av.open(process.stdout, mode="r", format="nut") as container:
+                    for packet in container.demux(video=0):
+                        if packet.size:
+                            yield bytes(packet)
+            except LibavError as error:
+                # A pipe that breaks off is ffmpeg's failure, which it reports, or too few pictures, which are noticed.
+                _log.info("the pipe from ffmpeg broke off (%s)", error)
+
+    def faulty(self, frames: range, holes: Sequence[tuple[float, float]]) -> set[int]:
+        """Which of `frames`, all taken by now, did not come or do not show what was on screen.
+
+        Raises:
+            FFmpegError, HlkitError: when one did not come though the recording can be decoded there.
+        """
+        job = self.job
+        start, end = float(frames.start / job.fps), min(float(frames.stop / job.fps), job.length)
+        lacking = range(max(frames.start, self.frames.start + self.got), frames.stop)
+        complained = self.complaints.closed or os.fstat(self.complaints.fileno()).st_size > 0
+        if not lacking and not complained and not any(a < end and b > start for a, b in holes):
+            return set()
+        faults = find_faults(job.video, start=start, end=end)
+        times = ((frame, float(frame / job.fps) + TIMESTAMP_TOLERANCE) for frame in frames)
+        wrong = {frame for frame, time in times if any(a <= time < b for a, b in faults)}
+        if not wrong.issuperset(lacking):
+            raise self.failure or HlkitError(
+                f"ffmpeg gave no picture of {job.video} from {start:g} s on. Run it again."
+            )
+        return wrong
+
+
+def _counted(pictures: Iterator[bytes], bar: tqdm[Any]) -> Iterator[bytes]:
+    for picture in pictures:
+        bar.update()
+        yield picture

@@ -1,0 +1,163 @@
+"""What of a recording can't be decoded: found by decoding it with every check switched on.
+
+ffmpeg itself hides damage: it paints over what it can't read, shows the last picture for longer, and ends as if nothing
+had been. So where it complained, or packets are missing, the stretch is decoded a second time, strictly, and each
+packet is asked for its picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hlkit.sampling import HOLD_SECONDS, seek_point
+from hlkit.video import open_container, probe
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# Packets are stored in the order of decoding; those of pictures before a time lie at most this far behind it.
+REORDER_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Packet(NamedTuple):
+    """When a packet's picture begins and ends, in seconds of the recording, and what is known of it unseen."""
+
+    begin: float
+    end: float
+    is_whole: bool
+    is_keyframe: bool
+
+
+def find_holes(path: Path, *, start: float = 0.0, end: float | None = None) -> list[tuple[float, float]]:
+    """The stretches `[from, to)` of `[start, end)` that packets leave out or that were not read whole; decodes nothing.
+
+    Some containers lose pictures without a word. A hole is longer than a second: through shorter ones a player, too,
+    shows the last picture. Where a container does not say how long a picture lasts, it lasts until the next one.
+
+    Args, raises: as for `find_faults`.
+    """
+    stop = probe(path).duration if end is None else end
+    with _opened(path, start) as (container, stream, origin):
+        packets = [packet for _, packet in _packets(container, stream, origin, stop) if packet is not None]
+    faults = [(packet.begin, packet.end) for packet in packets if not packet.is_whole]
+    return _inside([*faults, *_between(packets, start, stop)], start, stop)
+
+
+def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> list[tuple[float, float]]:
+    """The stretches `[from, to)` of `[start, end)` in which no true picture is on screen.
+
+    A picture that was not read whole or not decoded without an error takes those with it that are drawn from it, so
+    what follows is true from the next keyframe on. The holes of `find_holes` count too.
+
+    Args:
+        path: the recording.
+        start: seconds.
+        end: seconds; the length that the recording states unless given.
+
+    Returns:
+        Ascending, apart from each other, in seconds.
+
+    Raises:
+        HlkitError: when the recording can't be opened at all.
+    """
+    stop = probe(path).duration if end is None else end
+    with _opened(path, start) as (container, stream, origin):
+        packets, pictures = _decode(container, stream, origin, stop)
+    fresh = sorted(each.begin for each in packets if each.is_keyframe and each.is_whole and each.begin in pictures)
+    wrong = (each.begin for each in packets if not each.is_whole or each.begin not in pictures)
+    faults = [(begin, next((time for time in fresh if time > begin), stop)) for begin in wrong]
+    return _inside([*faults, *_between(packets, start, stop)], start, stop)
+
+
+@contextmanager
+def _opened(path: Path, start: float) -> Iterator[tuple[InputContainer, VideoStream, float]]:
+    """The container at a keyframe not after `start`, its pictures, and the container's timestamp of time 0."""
+    origin, point = seek_point(path, start)
+    with open_container(path) as (container, stream):
+        if point is not None:
+            container.seek(round((origin + point) * 1_000_000), backward=True)
+        yield container, stream, origin
+
+
+def _packets(
+    container: InputContainer, stream: VideoStream, origin: float, stop: float
+) -> Iterator[tuple[Packet, _Packet | None]]:
+    """The packets from the first keyframe to a little after `stop`, each with its times if it has any."""
+    from av.error import FFmpegError as LibavError
+
+    began = False
+    try:
+        for packet in container.demux(stream):
+            began = began or packet.is_keyframe
+            if not began:
+                continue
+            if packet.pts is None or packet.time_base is None or packet.is_discard:
+                yield packet, None
+                continue
+            begin = float(packet.pts * packet.time_base) - origin
+            if begin > stop + REORDER_SECONDS:
+                return
+            lasts = float(packet.duration * packet.time_base) if packet.duration else math.inf
+            yield packet, _Packet(begin, begin + lasts, not packet.is_corrupt, packet.is_keyframe)
+    except (LibavError, IndexError) as error:  # PyAV has no place for a stream that damage makes up on the way
+        _log.info("%s can't be read further: %s", container.name, error)
+
+
+def _decode(
+    container: InputContainer, stream: VideoStream, origin: float, stop: float
+) -> tuple[list[_Packet], set[float]]:
+    """All packets, and when those pictures begin that came out of the decoder without an error."""
+    from av.error import FFmpegError as LibavError
+
+    stream.codec_context.options = {"err_detect": "explode"}
+    # Threads that decode a picture each would pass one's fault on to all that follow.
+    stream.thread_type = "SLICE"
+    packets, pictures = [], set()
+    for packet, times in _packets(container, stream, origin, stop):
+        packets += [] if times is None else [times]
+        try:
+            frames = packet.decode()
+        except LibavError:
+            continue
+        # Of one file, equal timestamps are equal floats.
+        pictures |= {
+            float(frame.pts * frame.time_base) - origin
+            for frame in frames
+            if frame.pts is not None and frame.time_base is not None and not frame.is_corrupt
+        }
+    return packets, pictures
+
+
+def _between(packets: list[_Packet], start: float, stop: float) -> list[tuple[float, float]]:
+    """The times of more than a second that no packet has, and what is missing at the end."""
+    holes, last = [], min([start, *(packet.begin for packet in packets)])
+    for packet in sorted(packets):
+        if packet.begin - last > HOLD_SECONDS:
+            holes.append((last, packet.begin))
+        last = max(last, packet.end)
+    if last == math.inf:  # of the last picture's length nothing is known
+        last = max(packet.begin for packet in packets)
+    return [*holes, (last, stop)] if stop - last > HOLD_SECONDS else holes
+
+
+def _inside(spans: list[tuple[float, float]], start: float, stop: float) -> list[tuple[float, float]]:
+    return _merged([(max(a, start), min(b, stop)) for a, b in spans if b > start and a < stop])
+
+
+def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
