@@ -310,6 +310,27 @@ def reel(
     stages.reel(Project(project), videos=videos, overlay=overlay, source=source, redo=redo)
 
 
+@_example("export sunday --to edl --to chapters")
+def export(
+    videos: Annotated[
+        list[str] | None, typer.Argument(metavar="[VIDEO]...", help="All that have highlights, unless named.")
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="KIND",
+            help="otio, fcpxml, edl, resolve, losslesscut, chapters, twitch or srt (repeatable); all, unless named.",
+        ),
+    ] = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write the highlights for video editors, YouTube, Twitch and players."""
+    stages.export(Project(project), videos=videos, to=to, redo=redo)
+
+
 @_example("score")
 def score(
     videos: VideosOption = None,

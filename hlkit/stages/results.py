@@ -117,12 +117,8 @@ def reel(
     from hlkit.reel import plan_cuts, write_reel
     from hlkit.remote import find_source, write_remote_reel
 
-    folder = project.reel("any").parent
-    chosen = list(videos or sorted(file.stem for file in folder.glob("*.csv")))
-    if not chosen:
-        raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
     reels = []
-    for video in chosen:
+    for video in tables.highlight_videos(project, videos):
         table, target, recording = project.reel(video, ".csv"), project.reel(video), project.video(video)
         made_from = {"highlights": fingerprint(table), "video": fingerprint(recording), "overlay": overlay}
         made_from |= {"source": source}
