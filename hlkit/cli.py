@@ -279,6 +279,9 @@ def timeline(
     window_seconds: Annotated[float | None, typer.Option(help="Of the mean that makes the intensity.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Pick where the intensity is at least this.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Pick the best, so many minutes at most.")] = None,
+    snap: Annotated[
+        bool, typer.Option("--snap", help="Move ends to a shot change or a quiet moment within a second.")
+    ] = False,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
@@ -291,6 +294,7 @@ def timeline(
         window_seconds=window_seconds,
         threshold=threshold,
         minutes=minutes,
+        snap=snap,
         redo=redo,
     )
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from hlkit.labels import read_labels, write_labels
+from hlkit.labels import TIME_TOLERANCE, read_labels, write_labels
 from hlkit.project import HlkitError, Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
@@ -25,12 +25,15 @@ def timeline(
     window_seconds: float | None = None,
     threshold: float | None = None,
     minutes: float | None = None,
+    snap: bool = False,
     redo: bool = False,
+    progress: bool = True,
     say: Say = print,
 ) -> list[Path]:
     """Draw the timeline and pick the highlights: `reels/<id>.png` and `reels/<id>.csv`. Returns the pictures.
 
-    The CSV is a label file, and may be edited by hand before the reel is cut.
+    The CSV is a label file, and may be edited by hand before the reel is cut. Run again with `snap`, the edited ends
+    are snapped too; ends that were snapped before stay.
 
     Args:
         project: must hold scores of the videos.
@@ -40,7 +43,10 @@ def timeline(
         threshold: pick where the intensity is at least this, 0 to 1.
         minutes: pick the best, so many minutes a video at most. With neither, a video's highlights get the same share
             of it as the labels have of the videos that the model learned from.
+        snap: move each end to a shot change, or else to a quiet moment, within a second (see `hlkit.snapping`). Needs
+            the recordings. Without it, what was snapped before stays so until `redo`.
         redo: draw and pick again, also over a CSV that was edited.
+        progress: show a progress bar while snapping.
         say: takes the lines for the user.
     """
     if threshold is not None and minutes is not None:
@@ -59,6 +65,8 @@ def timeline(
         made_from = {"scores": fingerprint(project.scores(run, video)), "window": window, "threshold": threshold}
         made_from |= {"target": target, "labels": None if labels is None else labels.write_csv()}
         if table.is_file() and already_done(project, "timeline", video, made_from, redo, say):
+            if snap:
+                _snap(project, video, progress, say)
             continue
         curve = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
         durations = {video: length}
@@ -71,7 +79,31 @@ def timeline(
         project.mark_done("timeline", video, made_from, [picture])
         seconds = float((highlights["end"] - highlights["start"]).sum())
         say(f"{video}: {len(highlights)} highlights, {format_time(seconds)} of {format_time(length)}.")
+        if snap:
+            _snap(project, video, progress, say)
     return pictures
+
+
+def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
+    """Move the ends of the highlights in the CSV, wherever they came from, to better cut points."""
+    from hlkit.snapping import find_snap_points, snap_spans
+
+    table, recording = project.reel(video, ".csv"), project.video(video)
+    before, content = read_labels(table, video=video).sort("start", "end"), fingerprint(recording)
+    times = [*before["start"], *before["end"]]
+    known = project.made_from("snap", video)
+    if already_done(project, "snap", video, {"video": content, "ends": times}, False, say):
+        return
+    # A second look from where an end was moved to might move it on.
+    fixed = set(known.get("ends", ())) if known.get("video") == content else set()
+    points = find_snap_points(recording, sorted(set(times) - fixed), progress=progress)
+    snapped = snap_spans(before, points, duration=probe(recording).duration, fixed=fixed)
+    write_labels(snapped, table)
+    after = read_labels(table, video=video)
+    ends = [*after["start"], *after["end"]]
+    project.mark_done("snap", video, {"video": content, "ends": ends}, [])
+    count = sum(abs(old - new) > TIME_TOLERANCE for old, new in zip(times, ends, strict=True))
+    say(f"{video}: {count} of {len(times)} ends moved to a shot change or a quiet moment.")
 
 
 def _wanted_seconds(project: Project, minutes: float | None, length: float) -> float:
