@@ -247,7 +247,7 @@ def project(tmp_path):
     """A recording of 12 s with its scores: high from 3 to 5 s."""
     made = Project(tmp_path / "project")
     made.videos.mkdir(parents=True)
-    make_shots(made.videos / "a.mkv", THIRTY, 12, shots=[72, 170, 300], silences=[(240, 255)])
+    make_shots(made.videos / "a.mkv", THIRTY, 12, shots=[72, 170, 228, 300], silences=[(240, 255)])
     times = [number / 3 for number in range(36)]
     scores = pl.DataFrame(
         {"video": ["a"] * 36, "time": times, "score": [0.9 if 3 <= time < 5 else 0.1 for time in times]}
@@ -279,6 +279,9 @@ def test_the_stage_snaps_what_it_picked_and_what_was_edited_by_hand(project):
     assert edited[0] == by_hand.select("start", "end").row(0)
     assert edited[1] == (pytest.approx(8.4, abs=0.05), 10.0)
     assert said[-1] == "a: 2 of 4 ends moved to a shot change or a quiet moment."
+    # There is a shot change at 7.6 s: too far from where the start was, and near to where it is now.
+    write_labels(pl.concat([read_labels(project.reel("a", ".csv")), spans((6.5, 7.9))]), project.reel("a", ".csv"))
+    assert timeline(project, said.append, snap=True) == [edited[0], (6.5, 7.6), edited[1]]
     assert timeline(project, said.append, redo=True) == [(2.0, 6.0)]
     assert timeline(project, said.append, redo=True, snap=True)[0][0] == 2.4
 
