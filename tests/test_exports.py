@@ -422,6 +422,26 @@ def test_picture_borders_survive_the_label_file(rate, tmp_path):
     assert [(round(cut.start * rate), round(cut.end * rate)) for cut in plan_cuts(spans, recording)] == borders_of(cuts)
 
 
+@given(
+    st.lists(st.tuples(st.floats(-5, 110), st.floats(0.001, 30), st.text(max_size=8)), min_size=1, max_size=8),
+    st.sampled_from(RATES),
+)
+def test_a_cut_list_shows_what_the_reel_shows_under_names_of_one_line(rows, rate):
+    table = pl.DataFrame(
+        [(start, start + length, label) for start, length, label in rows],
+        schema={"start": pl.Float64, "end": pl.Float64, "label": pl.String},
+        orient="row",
+    )
+    cuts = plan_cuts(table, info(str(rate)))
+    assume(cuts)
+    made = make_cut_list(table, info(str(rate)))
+    assert borders_of(made) == [(round(cut.start * rate), round(cut.end * rate)) for cut in cuts]
+    for number, each in enumerate(made.excerpts, start=1):
+        assert each.name == one_line(each.name) and each.name.endswith(f" {number}")
+        assert len(each.name.splitlines()) == 1
+    Xml.fromstring(to_fcpxml(made))
+
+
 def test_an_excerpt_has_the_mean_score_of_its_frames():
     spans = pl.DataFrame({"start": [1.0, 50.0], "end": [3.0, 51.0]})
     scores = pl.DataFrame({"time": [0.5, 1.0, 2.0, 2.5, 3.0], "score": [0.9, 0.2, 0.4, 0.9, 0.9]})
