@@ -282,6 +282,9 @@ def timeline(
     precision: Annotated[
         float | None, typer.Option(help="Pick so that this share of it was right on held-back chunks, such as 0.8.")
     ] = None,
+    snap: Annotated[
+        bool, typer.Option("--snap", help="Move ends to a shot change or a quiet moment within a second.")
+    ] = False,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
@@ -295,6 +298,7 @@ def timeline(
         threshold=threshold,
         minutes=minutes,
         precision=precision,
+        snap=snap,
         redo=redo,
     )
 
@@ -312,6 +316,27 @@ def reel(
 ) -> None:
     """Cut the highlights into a reel."""
     stages.reel(Project(project), videos=videos, overlay=overlay, source=source, redo=redo)
+
+
+@_example("export sunday --to edl --to chapters")
+def export(
+    videos: Annotated[
+        list[str] | None, typer.Argument(metavar="[VIDEO]...", help="All that have highlights, unless named.")
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="KIND",
+            help="otio, fcpxml, edl, resolve, losslesscut, chapters, twitch or srt (repeatable); all, unless named.",
+        ),
+    ] = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write the highlights for video editors, YouTube, Twitch and players."""
+    stages.export(Project(project), videos=videos, to=to, redo=redo)
 
 
 @_example("score")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from hlkit.labels import TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time, write_text
 from hlkit.video import VideoInfo, frame_count
 
@@ -73,8 +74,8 @@ def plan_cuts(highlights: pl.DataFrame, info: VideoInfo) -> tuple[Cut, ...]:
     for start, end, score in sorted(spans, key=lambda span: span[:2]):
         if not start < end:
             raise HlkitError(f"A highlight goes from {start} to {end} s. Its end must come after its start.")
-        # Times are floats: a picture that a span begins with must not fall out of it.
-        first, stop = (min(max(0, math.ceil(time * rate - 1e-6)), last) for time in (start, end))
+        # A label file rounds times to a microsecond: a picture that a span begins with must not fall out of it.
+        first, stop = (min(max(0, math.ceil((time - TIME_TOLERANCE) * rate)), last) for time in (start, end))
         if first >= stop:
             continue
         if runs and first <= runs[-1][1]:

@@ -214,6 +214,13 @@ class Project:
                 return intact and was_made_from == _as_json(made_from)
         return False
 
+    def made_from(self, stage: str, name: str) -> dict[str, Any]:
+        """What `stage` was made from when it last finished on `name`; empty when it never did."""
+        try:
+            return dict(json.loads(self._marker(stage, name).read_text(encoding="utf-8"))["made_from"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return {}
+
     def mark_done(self, stage: str, name: str, made_from: Mapping[str, Any], outputs: Sequence[Path]) -> None:
         """Record that `stage` has finished on `name`: call it last, when every output is in its place."""
         sizes = {path.relative_to(self.root).as_posix(): path.stat().st_size for path in outputs}

@@ -112,11 +112,14 @@ def test_a_stage_is_done_only_with_its_inputs_and_outputs(tmp_path):
 
 def test_a_damaged_marker_is_not_believed(tmp_path):
     project = Project(tmp_path)
-    project.mark_done("frames", "a", {}, [])
+    assert project.made_from("frames", "a") == {}
+    project.mark_done("frames", "a", {"fps": "3", "ends": (1.5, 2.000001)}, [])
+    assert project.made_from("frames", "a") == {"fps": "3", "ends": [1.5, 2.000001]}
     marker = next((tmp_path / ".stages").iterdir())
     for damage in ("", "{", "[]", json.dumps({"made_from": {}})):
         marker.write_text(damage)
         assert not project.is_done("frames", "a", {})
+        assert project.made_from("frames", "a") == {}
 
 
 def test_settings_are_merged_and_read_back(tmp_path):

@@ -8,6 +8,7 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
+from hlkit.stages.exporting import export
 from hlkit.stages.intake import channel, download, frames, label, label_text
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
@@ -26,6 +27,7 @@ __all__ = [
     "delete",
     "download",
     "explain",
+    "export",
     "frames",
     "infer",
     "label",

@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from hlkit.labels import read_labels, write_labels
+from hlkit.labels import TIME_TOLERANCE, read_labels, write_labels
 from hlkit.project import HlkitError, Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
@@ -27,12 +27,15 @@ def timeline(
     threshold: float | None = None,
     minutes: float | None = None,
     precision: float | None = None,
+    snap: bool = False,
     redo: bool = False,
+    progress: bool = True,
     say: Say = print,
 ) -> list[Path]:
     """Draw the timeline and pick the highlights: `reels/<id>.png` and `reels/<id>.csv`. Returns the pictures.
 
-    The CSV is a label file, and may be edited by hand before the reel is cut.
+    The CSV is a label file, and may be edited by hand before the reel is cut. Run again with `snap`, the edited ends
+    are snapped too; ends that were snapped before stay.
 
     Args:
         project: must hold scores of the videos.
@@ -44,7 +47,10 @@ def timeline(
         precision: pick above the lowest threshold at which so large a share of the picked frames (0 to 1) was right in
             the videos that the model learned from, on chunks that were held back.
             With none of the three, a video's highlights get the same share of it as the labels have of those videos.
+        snap: move each end to a shot change, or else to a quiet moment, within a second (see `hlkit.snapping`). Needs
+            the recordings. Without it, what was snapped before stays so until `redo`.
         redo: draw and pick again, also over a CSV that was edited.
+        progress: show a progress bar while snapping.
         say: takes the lines for the user.
     """
     if sum(choice is not None for choice in (threshold, minutes, precision)) > 1:
@@ -65,6 +71,8 @@ def timeline(
         made_from = {"scores": fingerprint(project.scores(run, video)), "window": window, "threshold": threshold}
         made_from |= {"target": target, "labels": None if labels is None else labels.write_csv()}
         if table.is_file() and already_done(project, "timeline", video, made_from, redo, say):
+            if snap:
+                _snap(project, video, progress, say)
             continue
         curve = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
         durations = {video: length}
@@ -77,7 +85,31 @@ def timeline(
         project.mark_done("timeline", video, made_from, [picture])
         seconds = float((highlights["end"] - highlights["start"]).sum())
         say(f"{video}: {len(highlights)} highlights, {format_time(seconds)} of {format_time(length)}.")
+        if snap:
+            _snap(project, video, progress, say)
     return pictures
+
+
+def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
+    """Move the ends of the highlights in the CSV, wherever they came from, to better cut points."""
+    from hlkit.snapping import find_snap_points, snap_spans
+
+    table, recording = project.reel(video, ".csv"), project.video(video)
+    before, content = read_labels(table, video=video).sort("start", "end"), fingerprint(recording)
+    times = [*before["start"], *before["end"]]
+    known = project.made_from("snap", video)
+    if already_done(project, "snap", video, {"video": content, "ends": times}, False, say):
+        return
+    # A second look from where an end was moved to might move it on.
+    fixed = set(known.get("ends", ())) if known.get("video") == content else set()
+    points = find_snap_points(recording, sorted(set(times) - fixed), progress=progress)
+    snapped = snap_spans(before, points, duration=probe(recording).duration, fixed=fixed)
+    write_labels(snapped, table)
+    after = read_labels(table, video=video)
+    ends = [*after["start"], *after["end"]]
+    project.mark_done("snap", video, {"video": content, "ends": ends}, [])
+    count = sum(abs(old - new) > TIME_TOLERANCE for old, new in zip(times, ends, strict=True))
+    say(f"{video}: {count} of {len(times)} ends moved to a shot change or a quiet moment.")
 
 
 def _wanted_seconds(project: Project, minutes: float | None, length: float) -> float:
@@ -130,12 +162,8 @@ def reel(
     from hlkit.reel import plan_cuts, write_reel
     from hlkit.remote import find_source, write_remote_reel
 
-    folder = project.reel("any").parent
-    chosen = list(videos or sorted(file.stem for file in folder.glob("*.csv")))
-    if not chosen:
-        raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
     reels = []
-    for video in chosen:
+    for video in tables.highlight_videos(project, videos):
         table, target, recording = project.reel(video, ".csv"), project.reel(video), project.video(video)
         made_from = {"highlights": fingerprint(table), "video": fingerprint(recording), "overlay": overlay}
         made_from |= {"source": source}

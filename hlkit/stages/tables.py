@@ -186,6 +186,20 @@ def scored_videos(project: Project, run: str, videos: Sequence[str] | None = Non
     return chosen
 
 
+def highlight_videos(project: Project, videos: Sequence[str] | None = None) -> list[str]:
+    """The named videos, or all whose highlights are picked.
+
+    Raises:
+        HlkitError: when there is none.
+    """
+    # LosslessCut's lists lie beside the label files.
+    tables = (file for file in project.reel("any").parent.glob("*.csv") if not file.name.endswith(".losslesscut.csv"))
+    chosen = list(videos or sorted(file.stem for file in tables))
+    if not chosen:
+        raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
+    return chosen
+
+
 def read_scores(project: Project, video: str, *, run: str) -> pl.DataFrame:
     """The score table of a video by a run, with a column `score`: the probability of any class but the background.
 
