@@ -18,6 +18,7 @@ import typer
 
 from hlkit import stages
 from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
+from hlkit.sampling import Accelerator, Decoding, read_box
 
 # The choices of `hlkit.training.fit` and `hlkit.reel.write_reel`, again: their modules are slow to import, and the type
 # checker holds these lists against theirs.
@@ -121,12 +122,31 @@ def frames(
     videos: VideosOption = None,
     fps: Annotated[str, typer.Option(help="Pictures a second: 3, 0.5 or 30000/1001.")] = "3",
     size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 128,
+    start: TimeOption = None,
+    end: TimeOption = None,
+    box: Annotated[
+        str | None,
+        typer.Option(metavar="X0,Y0,X1,Y1", help="The part of the picture, 0 to 1; else all."),
+    ] = None,
+    accelerator: Annotated[Accelerator, typer.Option(help="cpu, cuda, or auto for the faster one.")] = "auto",
+    decoding: Annotated[Decoding, typer.Option(help="exact, or fast: less work, blockier pictures.")] = "exact",
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Store small pictures of every video at a steady rate."""
-    stages.frames(Project(project), videos=videos, fps=fps, size=size, redo=redo)
+    stages.frames(
+        Project(project),
+        videos=videos,
+        fps=fps,
+        size=size,
+        start=start,
+        end=end,
+        box=None if box is None else read_box(box),
+        accelerator=accelerator,
+        decoding=decoding,
+        redo=redo,
+    )
 
 
 @_example("label saturday.csv")

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from hlkit.faults import find_faults
 from hlkit.project import HlkitError
-from hlkit.sampling import TIMESTAMP_TOLERANCE, Decoder, sampled
+from hlkit.sampling import TIMESTAMP_TOLERANCE, Box, Decoder, Decoding, sampled
 from hlkit.shards import shard_name, write_shard
 from hlkit.video import FFmpegError, open_ffmpeg
 
@@ -42,6 +42,8 @@ class Extraction:
         size: width and height in pixels.
         quality: ffmpeg's `-q:v`.
         decoder: "cpu" or "cuda".
+        decoding: "exact" or "fast", see `hlkit.sampling.sampled`.
+        box: the part of the picture.
     """
 
     video: Path
@@ -50,6 +52,8 @@ class Extraction:
     size: int
     quality: int
     decoder: Decoder
+    decoding: Decoding = "exact"
+    box: Box | None = None
 
     def write(
         self, folder: Path, plan: Mapping[int, range], holes: Sequence[tuple[float, float]], bar: tqdm[Any]
@@ -105,7 +109,13 @@ class _Stretch:
 
         job = self.job
         pictures = sampled(
-            job.video, fps=job.fps, size=job.size, start=self.frames.start / job.fps, accelerator=job.decoder
+            job.video,
+            fps=job.fps,
+            size=job.size,
+            start=self.frames.start / job.fps,
+            box=job.box,
+            accelerator=job.decoder,
+            decoding=job.decoding,
         )
         # A JPEG is full-range BT.601 whatever the recording is. By way of RGB, because not every version of ffmpeg
         # converts one matrix to another directly.

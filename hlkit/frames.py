@@ -1,13 +1,12 @@
 """Frames: a recording's pictures, stored as JPEGs in tar shards with an index or streamed, and read back.
 
 The index says at which byte of which shard each JPEG lies, so nothing is ever unpacked. A frame of the frames table is
-the bytes `[offset, offset + size)` of the file `root / video / shard`; a plain JPEG file is a shard of one frame.
+the bytes `[offset, offset + size)` of the file `root / video / shard`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import warnings
 from collections.abc import Generator, Sequence
@@ -24,7 +23,16 @@ from tqdm.auto import tqdm
 from hlkit.extraction import Extraction
 from hlkit.faults import find_holes
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
-from hlkit.sampling import HOLD_SECONDS, Accelerator, Decoder, choose_accelerator, sampled
+from hlkit.sampling import (
+    HOLD_SECONDS,
+    Accelerator,
+    Box,
+    Decoder,
+    Decoding,
+    check_box,
+    choose_accelerator,
+    sampled,
+)
 from hlkit.shards import FrameReader as FrameReader
 from hlkit.shards import consecutive, find_members, plan_shards, shard_name
 from hlkit.video import FFmpegError, frame_count, frame_rate, open_ffmpeg, probe
@@ -37,8 +45,6 @@ FRAME_SCHEMA: dict[str, Any] = {
     "offset": pl.Int64,
     "size": pl.Int64,
 }
-
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 Picture = TypeVar("Picture", bytes, np.ndarray)
 
@@ -54,9 +60,12 @@ def extract_frames(
     fps: str | float | Fraction = 3,
     size: int = 128,
     quality: int = 3,
+    start: float = 0.0,
     end: float | None = None,
+    box: Box | None = None,
     shard_seconds: int = 600,
     accelerator: Accelerator = "auto",
+    decoding: Decoding = "exact",
     progress: bool = True,
 ) -> pl.DataFrame:
     """Store the pictures of `video` at `i / fps` seconds in `folder`, and return their index (a frames table).
@@ -72,9 +81,11 @@ def extract_frames(
         fps: pictures a second of video.
         size: width and height of the square pictures, in pixels.
         quality: of the JPEGs, ffmpeg's `-q:v`: 2 (best) to 31.
-        end: stop at this time, in seconds; the whole recording unless given.
+        start, end: seconds; the frames with `start <= i / fps < end`, of the whole recording unless given.
+        box: the part of the picture, `x0, y0, x1, y1` from 0 to 1; the whole unless given.
         shard_seconds: seconds of video in one shard.
         accelerator: decodes on the CPU, on an NVIDIA GPU, or on the faster of the two.
+        decoding: "fast" saves time on the CPU and costs sharpness, see `hlkit.sampling.sampled`.
         progress: show a progress bar.
 
     Returns:
@@ -87,12 +98,19 @@ def extract_frames(
     rate = frame_rate(fps)
     if not 2 <= quality <= 31:
         raise HlkitError(f"The JPEG quality is {quality}. Give 2 (best) to 31.")
-    count, length = _span(video, rate, 0.0, end)
+    length = probe(video).duration
     stop = length if end is None else min(end, length)
-    holes = find_holes(video, end=stop)
-    plan = _without_holes(dict(enumerate(plan_shards(count, rate, shard_seconds))), holes, rate)
+    frames = _between(video, length, start, stop, rate)
+    holes = find_holes(video, start=start, end=stop)
+    plan = {
+        number: range(max(part.start, frames.start), part.stop)
+        for number, part in enumerate(plan_shards(frames.stop, rate, shard_seconds))
+        if part.stop > frames.start
+    }
+    plan = _without_holes(plan, holes, rate)
     settings = {"video": video_id, "source": fingerprint(video), "fps": str(rate), "size": size, "quality": quality}
-    _prepare(folder, settings | {"shard_seconds": shard_seconds, "frames": count})
+    settings |= {"box": box and list(check_box(box)), "decoding": decoding, "shard_seconds": shard_seconds}
+    _prepare(folder, settings | {"first": frames.start, "frames": frames.stop})
 
     places = {number: find_members(folder / shard_name(number), frames) for number, frames in plan.items()}
     missing = [number for number, place in places.items() if place is None]
@@ -100,8 +118,9 @@ def extract_frames(
     if missing:
         (folder / "index.parquet").unlink(missing_ok=True)
         kind = choose_accelerator(video, accelerator, fps=rate, size=size)
+    count = len(frames)
     done = count - sum(len(plan[number]) for number in missing)
-    job = Extraction(video, length, rate, size, quality, kind)
+    job = Extraction(video, length, rate, size, quality, kind, decoding, box)
     with tqdm(total=count, initial=done, desc=video_id, unit="frame", mininterval=0.5, disable=not progress) as bar:
         for run in consecutive(missing):
             for number, place in job.write(folder, {number: plan[number] for number in run}, holes, bar):
@@ -112,7 +131,7 @@ def extract_frames(
     with atomic_path(folder / "index.parquet") as temporary:
         index.write_parquet(temporary)
     if len(index) < count:
-        warnings.warn(_lacking(video, index, count, rate), HlkitWarning, stacklevel=2)
+        warnings.warn(_lacking(video, index, frames, rate), HlkitWarning, stacklevel=2)
     return index
 
 
@@ -123,20 +142,30 @@ def _without_holes(plan: dict[int, range], holes: Sequence[tuple[float, float]],
         for number, frames in plan.items()
         if not any(start <= frames[0] / fps and frames[-1] / fps < end for start, end in holes)
     }
-    return kept or {0: plan[0]}
+    first = next(iter(plan))
+    return kept or {first: plan[first]}
 
 
-def _lacking(video: Path, index: pl.DataFrame, count: int, fps: Fraction) -> str:
-    places = [" to ".join(format_time(time, decimals=1) for time in stretch) for stretch in gaps(index, count, fps)]
+def _between(video: Path, length: float, start: float, stop: float, fps: Fraction) -> range:
+    """The frames `i` with `start <= i / fps < stop`."""
+    frames = range(frame_count(start, fps) if start > 0 else 0, frame_count(stop, fps) if stop > 0 else 0)
+    if start < 0 or not frames:
+        given = f"from {start:g} s to {stop:g} s"
+        raise HlkitError(f"{video} has no pictures {given}. It is {format_time(length)} long ({length:.1f} s).")
+    return frames
+
+
+def _lacking(video: Path, index: pl.DataFrame, frames: range, fps: Fraction) -> str:
+    places = [" to ".join(format_time(time, decimals=1) for time in stretch) for stretch in gaps(index, frames, fps)]
     shown = ", ".join(places[:SHOWN_GAPS]) + (" and elsewhere" if len(places) > SHOWN_GAPS else "")
-    what = f"{video} can't be decoded from {shown}; these {count - len(index):,} frames are left out"
+    what = f"{video} can't be decoded from {shown}; these {len(frames) - len(index):,} frames are left out"
     return f"{what}. Copy or download it again to have them."
 
 
-def gaps(index: pl.DataFrame, count: int, fps: str | float | Fraction) -> list[tuple[float, float]]:
-    """The stretches `[start, end)` in seconds of the `count` frames of a video that its frames table does not have."""
+def gaps(index: pl.DataFrame, frames: range, fps: str | float | Fraction) -> list[tuple[float, float]]:
+    """The stretches `[start, end)` in seconds of those `frames` of a video that its frames table does not have."""
     rate = frame_rate(fps)
-    lacking = np.setdiff1d(np.arange(count), index["frame"].to_numpy()).tolist()
+    lacking = np.setdiff1d(np.arange(frames.start, frames.stop), index["frame"].to_numpy()).tolist()
     return [(float(run[0] / rate), float((run[-1] + 1) / rate)) for run in consecutive(lacking)]
 
 
@@ -147,6 +176,7 @@ def stream_pictures(
     size: int,
     start: float = 0.0,
     end: float | None = None,
+    box: Box | None = None,
     accelerator: Accelerator = "cpu",
     batch_size: int = 64,
 ) -> Generator[np.ndarray, None, None]:
@@ -162,7 +192,7 @@ def stream_pictures(
     rate = frame_rate(fps)
     count, length = _span(video, rate, start, end)
     kind = choose_accelerator(video, accelerator, fps=rate, size=size)
-    raw = _raw_pictures(video, start, count, fps=rate, size=size, accelerator=kind)
+    raw = _raw_pictures(video, start, count, fps=rate, size=size, box=box, accelerator=kind)
     return _batches(_all_of(raw, count, start, rate, video=video, length=length), batch_size)
 
 
@@ -177,10 +207,10 @@ def _span(video: Path, fps: Fraction, start: float, end: float | None) -> tuple[
 
 
 def _raw_pictures(
-    video: Path, start: float, count: int, *, fps: Fraction, size: int, accelerator: Decoder
+    video: Path, start: float, count: int, *, fps: Fraction, size: int, box: Box | None, accelerator: Decoder
 ) -> Generator[np.ndarray, None, None]:
     """Up to `count` pictures, uint8 (size, size, 3); fewer when the recording ends before."""
-    pictures = sampled(video, fps=fps, size=size, start=start, accelerator=accelerator)
+    pictures = sampled(video, fps=fps, size=size, start=start, box=box, accelerator=accelerator)
     stream = pictures.output("pipe:", format="rawvideo", pix_fmt="rgb24", **{"frames:v": count})
     with open_ffmpeg(stream) as process:
         assert process.stdout is not None
@@ -276,66 +306,3 @@ def read_index(folder: Path) -> pl.DataFrame:
     if dict(index.schema) != FRAME_SCHEMA:
         raise HlkitError(f"{path} is no frame index: its columns are {index.columns}. Run `hlkit frames` again.")
     return index
-
-
-def frames_from_folder(folder: Path, *, fps: str | float | Fraction) -> pl.DataFrame:
-    """The frames table of a plain folder of JPEGs from one video; `FrameReader(folder.parent)` reads them.
-
-    When all names end in different numbers (`shot_00012.jpg`), frame 0 has the smallest and the others their distance
-    from it, so that gaps stay gaps; else frames count up in the order of names. `time` is `frame / fps` seconds, so
-    `fps` is how many numbers a second of video has. The folder's name stands in `video`.
-
-    Raises:
-        HlkitError: when there is no such folder or no JPEG in it.
-    """
-    folder = Path(folder).resolve()
-    return _plain_frames(folder, [file for file in _jpeg_files(folder) if file.parent == folder], frame_rate(fps))
-
-
-def frames_from_class_tree(folder: Path, *, fps: str | float | Fraction = 1) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The labelled frames table of a tree `folder/<class>/.../*.jpg`, and its classes; `FrameReader(folder)` reads it.
-
-    Each class stands in `video` as if it were one recording, with numbers and times as in `frames_from_folder`. `label`
-    (i8) is the place in the classes, which are in the order of names, except that `background` comes first.
-
-    Raises:
-        HlkitError: when there is no such folder, or no class in it has a JPEG.
-    """
-    folder = Path(folder).resolve()
-    files = [file for file in _jpeg_files(folder) if file.parent != folder]
-    if not files:
-        raise HlkitError(f"{folder} has no JPEGs in sub-folders. Give a folder that holds one folder for each class.")
-    names = {file.relative_to(folder).parts[0] for file in files}
-    classes = tuple(sorted(names, key=lambda name: (name != "background", name)))
-    tables = [
-        _plain_frames(
-            folder / name, [file for file in files if file.is_relative_to(folder / name)], frame_rate(fps)
-        ).with_columns(pl.lit(label, pl.Int8).alias("label"))
-        for label, name in enumerate(classes)
-    ]
-    return pl.concat(tables), classes
-
-
-def _jpeg_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise HlkitError(f"There is no folder {folder}.")
-    files = sorted(file for file in folder.rglob("[!.]*") if file.suffix.lower() in JPEG_SUFFIXES)
-    if not files:
-        raise HlkitError(f"{folder} holds no JPEGs ({', '.join(JPEG_SUFFIXES)}).")
-    return files
-
-
-def _plain_frames(folder: Path, files: list[Path], fps: Fraction) -> pl.DataFrame:
-    numbers = [int(found[0]) for file in files if (found := re.findall(r"\d{1,15}$", file.stem))]
-    frames = np.array(numbers) - min(numbers) if len(set(numbers)) == len(files) else np.arange(len(files))
-    return pl.DataFrame(
-        {
-            "video": [folder.name] * len(files),
-            "frame": frames,
-            "time": frames * fps.denominator / fps.numerator,
-            "shard": [file.relative_to(folder).as_posix() for file in files],
-            "offset": [0] * len(files),
-            "size": [file.stat().st_size for file in files],
-        },
-        schema=FRAME_SCHEMA,
-    ).sort("frame")

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from hlkit.project import HlkitError, HlkitWarning
+from hlkit.sampling import Box, check_box
 from hlkit.video import frame_rate
 
 Kind = Literal["frame", "clip"]
@@ -59,6 +60,7 @@ class ModelConfig:
         classes: class names, background first.
         size: side of the square pictures, pixels.
         fps: frames per second, an exact fraction as text ("3", "30000/1001"); int and Fraction are taken too.
+        box: the part of the recording's picture that they show, `x0, y0, x1, y1` from 0 to 1; None for the whole.
         num_frames_per_clip: frames a clip holds ("clip" only).
         rnn, bidirectional, hidden_size: the recurrent part ("clip" only).
     """
@@ -68,6 +70,7 @@ class ModelConfig:
     classes: tuple[str, ...] = ("background", "highlight")
     size: int = 128
     fps: str = "3"
+    box: Box | None = None
     num_frames_per_clip: int = 8
     rnn: RNNKind = "gru"
     bidirectional: bool = True
@@ -76,6 +79,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "fps", str(frame_rate(self.fps)))
+        if self.box is not None:
+            object.__setattr__(self, "box", check_box(self.box))
         for name, value, allowed in (("kind", self.kind, get_args(Kind)), ("rnn", self.rnn, get_args(RNNKind))):
             if value not in allowed:
                 raise HlkitError(f"{name} is {value!r}; {' and '.join(allowed)} are allowed.")
@@ -92,7 +97,7 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, fit for JSON and for a checkpoint that is loaded with `weights_only=True`."""
-        return asdict(self) | {"classes": list(self.classes)}
+        return asdict(self) | {"classes": list(self.classes), "box": self.box and list(self.box)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:

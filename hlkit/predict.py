@@ -71,6 +71,7 @@ def predict(
         video,
         fps=rate,
         size=config.size,
+        box=config.box,
         start=float(read.start / rate),
         end=min(length, float(read.stop / rate)),
         accelerator=accelerator,

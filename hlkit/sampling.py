@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.video import FFmpegError, find_ffmpeg, frame_rate, open_container, open_ffmpeg, probe
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Decoder = Literal["cpu", "cuda"]
 Accelerator = Literal["auto", "cpu", "cuda"]
+Decoding = Literal["exact", "fast"]
 Box = tuple[float, float, float, float]
 
 # Matroska and FLV round timestamps to a millisecond; without this a picture that starts at 2/3 s, written as 0.667, is
@@ -54,12 +55,17 @@ def sampled(
     start: float | Fraction = 0.0,
     box: Box | None = None,
     accelerator: Decoder = "cpu",
+    decoding: Decoding = "exact",
 ) -> Any:
     """An ffmpeg-python stream whose picture `n` is the one on screen at `start + n / fps`, made `size` x `size`.
 
     The whole picture, or the part inside `box` (`x0, y0, x1, y1`, each 0 to 1), is squashed to a square. After the end
     of the recording its last picture stays for `HOLD_SECONDS`. Give the stream an `.output(...)` and pass that to
     `open_ffmpeg` or `run_ffmpeg`.
+
+    `decoding="fast"` leaves out the decoder's loop filter (H.264, HEVC), which smooths the edges of blocks: the CPU is
+    done sooner, and edges stay blocky until the next keyframe. Times are the same. What it saves and costs as measured
+    stands in `benchmarks/README.md`. A GPU always decodes exactly.
 
     Raises:
         HlkitError: for a rate, a size, a start, a box or a file that can't be used.
@@ -71,10 +77,15 @@ def sampled(
         raise HlkitError(f"The picture size is {size}. Give 8 to 4096 pixels.")
     if start < 0:
         raise HlkitError(f"The start is {float(start):g} s. Give 0 or more.")
-    if box is not None and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-        raise HlkitError(f"The box is {box}. Give x0,y0,x1,y1 from 0 to 1, with x0 < x1 and y0 < y1.")
+    if box is not None:
+        check_box(box)
+    if decoding not in get_args(Decoding):
+        raise HlkitError(f"The decoding is '{decoding}'; exact and fast are allowed.")
     info = probe(path)
-    stream = ffmpeg.input(f"file:{Path(path).resolve()}", **_input_options(path, float(start), accelerator))["V:0"]
+    options = _input_options(path, float(start), accelerator)
+    if decoding == "fast" and accelerator == "cpu":
+        options["skip_loop_filter"] = "all"
+    stream = ffmpeg.input(f"file:{Path(path).resolve()}", **options)["V:0"]
     if accelerator == "cpu":
         stream = stream.filter("tpad", stop_mode="clone", stop_duration=HOLD_SECONDS)
     # round=up: output n shows the last source picture whose timestamp is <= n / fps. The default, near, looks ahead.
@@ -89,6 +100,30 @@ def sampled(
         x0, y0, x1, y1 = box
         stream = stream.filter("crop", f"iw*{x1 - x0:.6f}", f"ih*{y1 - y0:.6f}", f"iw*{x0:.6f}", f"ih*{y0:.6f}")
     return stream.filter("scale", size, size, flags="bicubic")
+
+
+def check_box(box: Sequence[float]) -> Box:
+    """`x0, y0, x1, y1` as a box.
+
+    Raises:
+        HlkitError: unless these are four numbers from 0 to 1 with x0 < x1 and y0 < y1.
+    """
+    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise HlkitError(f"The box is {tuple(box)}. Give x0,y0,x1,y1 from 0 to 1, with x0 < x1 and y0 < y1.")
+    x0, y0, x1, y1 = map(float, box)
+    return x0, y0, x1, y1
+
+
+def read_box(text: str) -> Box:
+    """A box that is written as `0.465,0.84,0.535,1`.
+
+    Raises:
+        HlkitError: when it is not four numbers that make one.
+    """
+    try:
+        return check_box([float(part) for part in text.split(",")])
+    except ValueError as error:
+        raise HlkitError(f"The box is '{text}'. Give x0,y0,x1,y1 from 0 to 1, such as 0.465,0.84,0.535,1.") from error
 
 
 def _input_options(path: Path, start: float, accelerator: Decoder) -> dict[str, Any]:
@@ -168,16 +203,26 @@ def has_cuda(path: Path) -> bool:
 
 
 def choose_accelerator(
-    path: Path, accelerator: Accelerator = "auto", *, fps: str | float | Fraction = 3, size: int = 128
+    path: Path,
+    accelerator: Accelerator = "auto",
+    *,
+    fps: str | float | Fraction = 3,
+    size: int = 128,
+    say: Callable[[str], object] = _log.info,
 ) -> Decoder:
-    """`"cpu"` or `"cuda"` as given; for `"auto"` the one that gives this file's pictures faster in a short trial."""
+    """`"cpu"` or `"cuda"` as given; for `"auto"` the one that gives this file's pictures faster in a short trial.
+
+    `say` takes the outcome of a trial; without a GPU there is none.
+    """
     if accelerator != "auto":
         return accelerator
     if not has_cuda(path):
         return "cpu"
     cpu, cuda = (_speed(path, kind, fps=frame_rate(fps), size=size) for kind in ("cpu", "cuda"))
-    _log.info("pictures a second of %s: %.1f on the CPU, %.1f on the GPU", path, cpu, cuda)
-    return "cuda" if cuda > cpu else "cpu"
+    chosen: Decoder = "cuda" if cuda > cpu else "cpu"
+    name = "GPU" if chosen == "cuda" else "CPU"
+    say(f"{Path(path).stem}: the CPU decodes {cpu:.0f} pictures a second, the GPU {cuda:.0f}; using the {name}.")
+    return chosen
 
 
 def _speed(path: Path, kind: Decoder, *, fps: Fraction, size: int, seconds: float = PROBE_SECONDS) -> float:

@@ -24,14 +24,13 @@ from hlkit.frames import (
     FRAME_SCHEMA,
     FrameReader,
     extract_frames,
-    frames_from_class_tree,
-    frames_from_folder,
     gaps,
     read_index,
     stream_pictures,
 )
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sampling import TIMESTAMP_TOLERANCE
+from hlkit.video import run_ffmpeg
 
 PLACE = ("video", "shard", "offset", "size")
 
@@ -284,10 +283,42 @@ def test_of_a_recording_that_was_cut_off_the_rest_is_kept(tmp_path, name):
     shown = on_screen(times, 3, len(index))
     # Less than a second before the end the last picture may stay.
     assert all(0 <= want - got <= 30 for got, want in zip(numbers(tmp_path / "frames", index), shown, strict=True))
-    assert gaps(index, 36, 3) == [(len(index) / 3, 12)]
+    assert gaps(index, range(36), 3) == [(len(index) / 3, 12)]
     assert read_index(tmp_path / "frames" / "a").equals(index)
     with pytest.raises(HlkitError, match=r"was cut off.*keep what there is"):
         list(stream_pictures(tmp_path / name, fps=3, size=32))
+
+
+def test_a_stretch_is_stored_with_the_numbers_and_shards_of_the_whole(recording, clean, tmp_path):
+    whole = read_index(clean)
+    part = extract(recording[0], tmp_path / "a", start=4.5, end=9.1)
+    assert part["frame"].to_list() == list(range(14, 28))
+    expected = whole.filter(pl.col("frame").is_between(14, 27))
+    assert part.select("video", "frame", "time", "shard").equals(expected.select("video", "frame", "time", "shard"))
+    assert numbers(tmp_path, part) == numbers(clean.parent, expected)
+    assert sorted(file.name for file in (tmp_path / "a").glob("*.tar")) == ["00001.tar", "00002.tar"]
+    before = content(tmp_path / "a")
+    extract(recording[0], tmp_path / "a", start=4.5, end=9.1)
+    assert content(tmp_path / "a") == before
+
+
+def test_a_box_is_all_that_is_stored(tmp_path):
+    # Left half dark, right half bright.
+    path = tmp_path / "a.mkv"
+    halves = ["-f", "lavfi", "-i", "color=black:s=64x64:d=2:r=30", "-vf", "drawbox=32:0:32:64:white:fill", str(path)]
+    run_ffmpeg(halves, progress=False)
+    reader = FrameReader(tmp_path)
+    for name, box, grey in (("left", (0, 0, 0.5, 1), 0), ("right", (0.5, 0.25, 1, 0.75), 255)):
+        index = extract(path, tmp_path / name, box=box)
+        picture = np.asarray(Image.open(BytesIO(reader.read(*index.select(PLACE).row(0)))))
+        assert abs(picture[8:24, 8:24].astype(int) - grey).max() <= 3
+    assert json.loads((tmp_path / "left" / "extraction.json").read_text())["box"] == [0, 0, 0.5, 1]
+
+
+def test_fast_decoding_shows_the_same_pictures(recording, clean, tmp_path):
+    index = extract(recording[0], tmp_path / "a", decoding="fast")
+    assert numbers(tmp_path, index) == numbers(clean.parent, read_index(clean))
+    assert content(tmp_path / "a") != content(clean)
 
 
 def test_a_length_that_is_a_little_too_long_shows_the_last_picture(tmp_path):
@@ -315,6 +346,11 @@ def test_what_is_no_video_leaves_nothing_behind(tmp_path, make, says):
         ({"end": 0}, "no pictures from 0 s to 0 s"),
         ({"size": 0}, "picture size is 0"),
         ({"fps": "0.1"}, "holds no frame"),
+        ({"start": 20}, "no pictures from 20 s to"),
+        ({"start": -1}, "no pictures from -1 s to"),
+        ({"start": 5, "end": 5}, "no pictures from 5 s to 5 s"),
+        ({"box": (0, 0, 1.5, 1)}, "The box is"),
+        ({"decoding": "quick"}, "exact and fast"),
     ],
 )
 def test_wrong_settings_are_named(recording, tmp_path, wrong, says):
@@ -375,53 +411,6 @@ def test_an_index_that_can_not_be_used_says_so(tmp_path):
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "index.parquet")
     with pytest.raises(HlkitError, match="is no frame index"):
         read_index(tmp_path)
-
-
-def _jpeg(path: Path, shade: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((8, 8), shade, np.uint8)).save(path)
-
-
-def _shades(root: Path, table: pl.DataFrame) -> list[int]:
-    reader = FrameReader(root)
-    return [np.asarray(Image.open(BytesIO(reader.read(*row))))[0, 0] for row in table.select(PLACE).rows()]
-
-
-def test_a_plain_folder_keeps_the_gaps_of_its_numbers(tmp_path):
-    for number in (9, 10, 13):
-        _jpeg(tmp_path / "vod" / f"shot_{number}.jpg", number)
-    (tmp_path / "vod" / "notes.txt").touch()
-    table = frames_from_folder(tmp_path / "vod", fps=2)
-    assert table["frame"].to_list() == [0, 1, 4]
-    assert table["time"].to_list() == [0.0, 0.5, 2.0]
-    assert table["video"].to_list() == ["vod"] * 3
-    assert _shades(tmp_path, table) == [9, 10, 13]
-
-
-def test_a_plain_folder_without_numbers_counts_by_name(tmp_path):
-    for shade, name in enumerate(["b2.JPG", "a.jpeg", "c.jpg"]):
-        _jpeg(tmp_path / "vod" / name, shade)
-    table = frames_from_folder(tmp_path / "vod", fps="1/2")
-    assert table["time"].to_list() == [0.0, 2.0, 4.0]
-    assert _shades(tmp_path, table) == [1, 0, 2]
-
-
-def test_a_class_tree_gives_labels(tmp_path):
-    for shade, name in enumerate(["highlight/2.jpg", "highlight/1.jpg", "background/deep/7.jpg", "ace/1.jpg"]):
-        _jpeg(tmp_path / "tree" / name, shade)
-    table, classes = frames_from_class_tree(tmp_path / "tree")
-    assert classes == ("background", "ace", "highlight")
-    assert table["label"].to_list() == [0, 1, 2, 2]
-    assert table["label"].dtype == pl.Int8
-    assert _shades(tmp_path / "tree", table) == [2, 3, 1, 0]
-
-
-@pytest.mark.parametrize("read", [frames_from_class_tree, lambda folder: frames_from_folder(folder, fps=3)])
-def test_a_folder_without_pictures_is_refused(tmp_path, read):
-    with pytest.raises(HlkitError, match="no folder"):
-        read(tmp_path / "nothing")
-    with pytest.raises(HlkitError, match="no JPEGs"):
-        read(tmp_path)
 
 
 @pytest.mark.slow

@@ -56,6 +56,20 @@ def predict_quietly(model, config, video, **values):
     return predict(model, config, video, **options | values)
 
 
+def test_a_model_of_a_part_of_the_picture_reads_that_part(video):
+    model, config = make_model(box=(0.25, 0, 1, 0.5))
+    table = predict_quietly(model, config, video)
+    (pictures,) = stream_pictures(video, fps=3, size=32, box=(0.25, 0, 1, 0.5))
+    with torch.inference_mode(), autocast(torch.device("cpu")):
+        expected = model(torch.from_numpy(pictures).permute(0, 3, 1, 2)).float().softmax(1)[:, 1]
+    np.testing.assert_allclose(table["score"], expected, atol=0.02)
+    whole = predict_quietly(*make_model(), video)
+    assert (table["score"] - whole["score"]).abs().max() > 0.02
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(HlkitError, match="The box is"):
+        make_model(box=(0, 0, 2, 1))
+
+
 def test_scores_are_the_models_for_each_picture(video):
     model, config = make_model()
     table = predict_quietly(model, config, video)

@@ -12,6 +12,7 @@ import polars as pl
 from hlkit.frames import extract_frames
 from hlkit.labels import check_spans, merge_spans, parse_spans, read_labels, write_labels
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
+from hlkit.sampling import Accelerator, Box, Decoding, choose_accelerator
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
 
@@ -142,21 +143,56 @@ def frames(
     videos: Sequence[str] | None = None,
     fps: str = "3",
     size: int = 128,
+    start: float | None = None,
+    end: float | None = None,
+    box: Box | None = None,
+    accelerator: Accelerator = "auto",
+    decoding: Decoding = "exact",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
 ) -> list[str]:
-    """Store `fps` pictures a second of `size` x `size` pixels for each video (all of them unless named)."""
+    """Store `fps` pictures a second of `size` x `size` pixels for each video. Returns their ids.
+
+    Args:
+        project: must hold the recordings.
+        videos: all of them unless named.
+        fps: an exact number or fraction.
+        size: in pixels.
+        start, end: of the stretch to store, in seconds; the whole recording unless given.
+        box: the part of the picture to store, `x0, y0, x1, y1` from 0 to 1, such as a face cam.
+        accelerator: decode on the `cpu`, on the GPU (`cuda`), or `auto`matically on the faster of the two.
+        decoding: `exact`, or `fast` for less work of the CPU and blockier pictures.
+        redo: store again.
+        progress: show a progress bar.
+        say: takes the lines for the user.
+    """
     chosen = tables.chosen_videos(project, videos)
     for video in chosen:
         source = project.video(video)
         made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
+        chosen_part = {"start": start, "end": end, "box": box and list(box), "decoding": decoding}
+        # What is left at its default does not make frames of an earlier version count as others.
+        made_from |= {name: value for name, value in chosen_part.items() if value not in (None, "exact")}
         if already_done(project, "frames", video, made_from, redo, say):
             continue
         folder = project.frames / video
         if redo:
             shutil.rmtree(folder, ignore_errors=True)
-        index = extract_frames(source, folder, video_id=video, fps=fps, size=size, progress=progress)
+        kind = choose_accelerator(source, accelerator, fps=fps, size=size, say=say)
+        index = extract_frames(
+            source,
+            folder,
+            video_id=video,
+            fps=fps,
+            size=size,
+            start=start or 0.0,
+            end=end,
+            box=box,
+            accelerator=kind,
+            decoding=decoding,
+            progress=progress,
+        )
         project.mark_done("frames", video, made_from, [project.index(video), *sorted(folder.glob("*.tar"))])
         say(f"{video}: {len(index):,} frames of {size} px, {fps} a second.")
     return chosen

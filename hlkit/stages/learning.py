@@ -89,9 +89,9 @@ def train(
     if redo:
         shutil.rmtree(folder, ignore_errors=True)
     labelled, classes = tables.labelled_frames(project, chosen)
-    rate, size = tables.same_frame_settings(project, chosen)
+    made = tables.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip} if num_frames_per_clip else {}
-    config = ModelConfig(backbone=backbone, classes=classes, fps=rate, size=size, **clip)
+    config = ModelConfig(backbone=backbone, classes=classes, fps=made.fps, size=made.size, box=made.box, **clip)
     fit(
         split_frames(labelled, seed=seed),
         project.frames,
@@ -187,8 +187,7 @@ def _wanted(project: Project, run: str, video: str, stretch: dict[str, Any]) -> 
     from hlkit.models import ModelConfig
     from hlkit.predict import plan_frames
 
-    fps, size = tables.run_settings(project, run)
-    return plan_frames(ModelConfig(fps=fps, size=size), tables.length(project, video), **stretch)
+    return plan_frames(ModelConfig(fps=tables.run_settings(project, run).fps), tables.length(project, video), **stretch)
 
 
 def _picture_scores(
@@ -199,6 +198,6 @@ def _picture_scores(
     from hlkit.training import load_model
 
     model, config = load_model(checkpoint)
-    if stretch is None and tables.frame_settings(project, video) == (config.fps, config.size):
+    if stretch is None and tables.frame_settings(project, video) == (config.fps, config.size, config.box):
         return predict_frames(model, config, read_index(project.frames / video), project.frames, progress=progress)
     return predict(model, config, project.video(video), video_id=video, progress=progress, **(stretch or {}))

@@ -53,7 +53,7 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
             _save(motion_file, motion)
             _save(picture_file, picture)
         motion, picture = _load(motion_file), _load(picture_file)
-    fps = tables.same_frame_settings(project, [video])[0]
+    fps = tables.same_frame_settings(project, [video]).fps
     sound = _sound(project, video, fps, int(frames["frame"][-1]) + 1, progress=progress)
     if sound is not None and len(sound) > len(frames):  # some pictures could not be had
         sound = sound[frames["frame"].to_numpy()]
@@ -61,7 +61,13 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
 
 
 def streamed_material(
-    project: Project, video: str, *, fps: str, size: int, wanted: range, checkpoint: Path | None, progress: bool = True
+    project: Project,
+    video: str,
+    *,
+    settings: tables.FrameSettings,
+    wanted: range,
+    checkpoint: Path | None,
+    progress: bool = True,
 ) -> Material:
     """What the frames `wanted` of a recording hold, decoded once and not kept; see `stored_material`."""
     from hlkit.features import Material, watch
@@ -69,13 +75,14 @@ def streamed_material(
     from hlkit.sound import log_mel
     from hlkit.video import frame_rate, probe
 
-    rate, path = frame_rate(fps), project.video(video)
+    rate, path = frame_rate(settings.fps), project.video(video)
     # The frame before the first tells how much the first one moved.
     before = wanted.start > 0
     pictures = stream_pictures(
         path,
         fps=rate,
-        size=size,
+        size=settings.size,
+        box=settings.box,
         start=float((wanted.start - before) / rate),
         end=min(probe(path).duration, float(wanted.stop / rate)),
     )
@@ -85,7 +92,7 @@ def streamed_material(
     frames = pl.DataFrame({"video": [video] * len(wanted), "frame": wanted, "time": times})
     heard = None
     if probe(path).has_audio:
-        heard = log_mel(path, fps=fps, count=wanted.stop, progress=progress)[wanted.start :]
+        heard = log_mel(path, fps=settings.fps, count=wanted.stop, progress=progress)[wanted.start :]
     seen = None if picture is None else picture[before:]
     return Material(frames, heard, motion[before:], seen, tables.chat_of(project, video))
 

@@ -55,7 +55,7 @@ def train_sequence(
     from hlkit.sequence_training import fit_sequence
 
     labelled, classes = tables.labelled_frames(project, videos)
-    fps, _ = tables.same_frame_settings(project, videos)
+    fps = tables.same_frame_settings(project, videos).fps
     picture_model = tables.checkpoint(project, run) if with_pictures else None
     materials = [stored_material(project, video, checkpoint=picture_model, progress=progress) for video in videos]
     order = [each.frames.join(labelled, on=["video", "frame"], how="left", maintain_order="left") for each in materials]
@@ -107,14 +107,14 @@ def score_sequence(
 
     model, recipe, with_pictures = load_sequence(project, run)
     picture_model = tables.checkpoint(project, run) if with_pictures else None
-    fps, size = tables.run_settings(project, run)
-    if wanted is None and tables.frame_settings(project, video) == (fps, size):
+    settings = tables.run_settings(project, run)
+    if wanted is None and tables.frame_settings(project, video) == settings:
         material = stored_material(project, video, checkpoint=picture_model, progress=progress)
     else:
-        total = frame_count(tables.length(project, video), frame_rate(fps))
+        total = frame_count(tables.length(project, video), frame_rate(settings.fps))
         reach = model.reach(wanted or range(total), total)
         material = streamed_material(
-            project, video, fps=fps, size=size, wanted=reach, checkpoint=picture_model, progress=progress
+            project, video, settings=settings, wanted=reach, checkpoint=picture_model, progress=progress
         )
     found = model.probabilities(recipe.sources(material), material.frames)
     chosen = pl.Series([True] * len(found))

@@ -6,10 +6,10 @@ Each reader says which stage makes what is missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from hlkit.chat import read_chat
 from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_CLASSES, label_frames, read_labels
 from hlkit.project import HlkitError, Project, fingerprint
+from hlkit.sampling import Box, check_box
 from hlkit.video import probe
 
 
@@ -60,12 +61,28 @@ def content(project: Project, video: str) -> str:
     return fingerprint(project.video(video) if video in project.video_ids() else project.index(video))
 
 
-def frame_settings(project: Project, video: str) -> tuple[str, int] | None:
-    """Frames per second (an exact fraction as text) and size in pixels of the stored frames; None without any."""
+class FrameSettings(NamedTuple):
+    """What a video's frames are: frames per second (an exact fraction as text), pixels, and part of the picture."""
+
+    fps: str
+    size: int
+    box: Box | None = None
+
+    def __str__(self) -> str:
+        inside = "" if self.box is None else f", box {','.join(f'{edge:g}' for edge in self.box)}"
+        return f"{self.size} px, {self.fps} a second{inside}"
+
+
+def frame_settings(project: Project, video: str) -> FrameSettings | None:
+    """What the stored frames of a video are; None without any."""
     if not project.index(video).is_file():
         return None
     made = _extraction(project, video)
-    return made["fps"], made["size"]
+    return FrameSettings(made["fps"], made["size"], _box(made))
+
+
+def _box(made: Mapping[str, Any]) -> Box | None:
+    return None if made.get("box") is None else check_box(made["box"])
 
 
 def _extraction(project: Project, video: str) -> dict[str, Any]:
@@ -76,8 +93,8 @@ def _extraction(project: Project, video: str) -> dict[str, Any]:
         raise HlkitError(f"{file} is missing or damaged. Make the frames again: `hlkit frames --redo`.") from error
 
 
-def same_frame_settings(project: Project, videos: Sequence[str]) -> tuple[str, int]:
-    """The rate and size that the frames of all these videos share.
+def same_frame_settings(project: Project, videos: Sequence[str]) -> FrameSettings:
+    """What the frames of all these videos are.
 
     Raises:
         HlkitError: when frames are missing, or differ.
@@ -87,7 +104,7 @@ def same_frame_settings(project: Project, videos: Sequence[str]) -> tuple[str, i
         if made is None:
             raise HlkitError(f"'{video}' has no frames yet. Make them first (notebook 02, or `hlkit frames`).")
     if len(set(settings.values())) > 1:
-        shown = ", ".join(f"{video}: {made[1]} px, {made[0]} a second" for video, made in settings.items() if made)
+        shown = "; ".join(f"{video}: {made}" for video, made in settings.items() if made)
         raise HlkitError(f"The frames differ ({shown}). Make them alike with `hlkit frames --redo`.")
     return next(made for made in settings.values() if made)
 
@@ -164,12 +181,12 @@ def checkpoint(project: Project, run: str) -> Path:
     return file
 
 
-def run_settings(project: Project, run: str) -> tuple[str, int]:
-    """Frames per second and size in pixels of the pictures that a run's model reads."""
+def run_settings(project: Project, run: str) -> FrameSettings:
+    """What the frames are that a run's model reads."""
     file = checkpoint(project, run).with_name("config.json")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        return config["model"]["fps"], config["model"]["size"]
+        return FrameSettings(config["model"]["fps"], config["model"]["size"], _box(config["model"]))
     except (OSError, ValueError, KeyError) as error:
         raise HlkitError(f"{file} is missing or damaged ({error}). Train again: `hlkit train --redo`.") from error
 
