@@ -178,6 +178,7 @@ def stream_pictures(
     end: float | None = None,
     box: Box | None = None,
     accelerator: Accelerator = "cpu",
+    decoding: Decoding = "exact",
     batch_size: int = 64,
 ) -> Generator[np.ndarray, None, None]:
     """Give the pictures of `video` at `start + n / fps`, `n >= 0`, before `end`, straight from ffmpeg, in batches.
@@ -192,7 +193,7 @@ def stream_pictures(
     rate = frame_rate(fps)
     count, length = _span(video, rate, start, end)
     kind = choose_accelerator(video, accelerator, fps=rate, size=size)
-    raw = _raw_pictures(video, start, count, fps=rate, size=size, box=box, accelerator=kind)
+    raw = _raw_pictures(video, start, count, fps=rate, size=size, box=box, accelerator=kind, decoding=decoding)
     return _batches(_all_of(raw, count, start, rate, video=video, length=length), batch_size)
 
 
@@ -207,10 +208,18 @@ def _span(video: Path, fps: Fraction, start: float, end: float | None) -> tuple[
 
 
 def _raw_pictures(
-    video: Path, start: float, count: int, *, fps: Fraction, size: int, box: Box | None, accelerator: Decoder
+    video: Path,
+    start: float,
+    count: int,
+    *,
+    fps: Fraction,
+    size: int,
+    box: Box | None,
+    accelerator: Decoder,
+    decoding: Decoding,
 ) -> Generator[np.ndarray, None, None]:
     """Up to `count` pictures, uint8 (size, size, 3); fewer when the recording ends before."""
-    pictures = sampled(video, fps=fps, size=size, start=start, box=box, accelerator=accelerator)
+    pictures = sampled(video, fps=fps, size=size, start=start, box=box, accelerator=accelerator, decoding=decoding)
     stream = pictures.output("pipe:", format="rawvideo", pix_fmt="rgb24", **{"frames:v": count})
     with open_ffmpeg(stream) as process:
         assert process.stdout is not None

@@ -1,0 +1,187 @@
+"""How fast, and in how much memory, a recording becomes frames; `benchmarks/video.py` runs these tables.
+
+All give the pictures at 3 a second as 224 x 224 pixels. Runs of the ways that are compared take turns in one process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from hlkit.frames import extract_frames, stream_pictures
+from hlkit.sampling import Decoding
+from hlkit.video import find_ffmpeg, probe
+
+FPS, SIZE = 3, 224
+RENDITIONS = ("1080p60", "360p30", "160p30")
+DECODINGS: tuple[Decoding, ...] = ("exact", "fast")
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """The median seconds of each way."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(runs):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def decode(video: Path, decoding: Decoding) -> None:
+    """Decode all pictures and drop them."""
+    shortcut = ["-skip_loop_filter", "all"] if decoding == "fast" else []
+    run(*shortcut, "-i", video, "-map", "0:v:0", "-f", "null", "-")
+
+
+def run(*arguments: str | Path) -> None:
+    """ffmpeg, to its end."""
+    subprocess.run([find_ffmpeg(), "-v", "error", "-nostdin", *arguments], check=True)
+
+
+def store(video: Path, decoding: Decoding = "exact") -> None:
+    """hlkit's frame store, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"fps": FPS, "size": SIZE, "decoding": decoding, "progress": False}
+        extract_frames(video, Path(folder) / "frames", video_id="frames", **options)  # pyright: ignore[reportArgumentType]
+
+
+def over_decoding(videos: Mapping[str, Path], runs: int) -> None:
+    """Extraction beside decoding alone with the same settings of the decoder."""
+    print("| rendition | decoding | decoding alone, s | hlkit, s | hlkit / decoding |\n|---|---|---|---|---|")
+    for name, video in videos.items():
+        ways: dict[str, Callable[[], object]] = {}
+        for kind in DECODINGS:
+            ways[f"{kind} alone"] = partial(decode, video, kind)
+            ways[kind] = partial(store, video, kind)
+        found = in_turns(ways, runs)
+        for kind in DECODINGS:
+            alone, ours = found[f"{kind} alone"], found[kind]
+            print(f"| {name} | {kind} | {alone:.2f} | {ours:.2f} | {ours / alone:.2f} |", flush=True)
+
+
+def full_size(video: Path) -> None:
+    """The first systems' command: a full-size JPEG a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        run("-i", video, "-vf", "fps=3", "-q:v", "25", Path(folder) / "%06d.jpg")
+
+
+def over_full_size(videos: Mapping[str, Path], runs: int) -> None:
+    """The first systems' command on the source rendition, over hlkit on the low ones of the same stream."""
+    ways: dict[str, Callable[[], object]] = {"full": lambda: full_size(videos["1080p60"])}
+    for name in RENDITIONS[1:]:
+        for kind in DECODINGS:
+            ways[f"{name}, {kind}"] = partial(store, videos[name], kind)
+    found = in_turns(ways, runs)
+    print(f"Full-size JPEGs of the 1080p60 source: {found['full']:.2f} s.")
+    print("| hlkit on | s | full-size JPEGs / hlkit |\n|---|---|---|")
+    for name in list(ways)[1:]:
+        print(f"| {name} | {found[name]:.2f} | {found['full'] / found[name]:.1f} |", flush=True)
+
+
+def beside_others(video: Path, runs: int) -> None:
+    """The same pictures by other libraries, those that are installed; arrays in memory, and hlkit's also stored."""
+    times = [number / FPS for number in range(int(probe(video).duration * FPS))]
+    ways: dict[str, Callable[[], object]] = {
+        f"hlkit, arrays, {kind}": lambda kind=kind: np.concatenate(
+            list(stream_pictures(video, fps=FPS, size=SIZE, decoding=kind))
+        )
+        for kind in DECODINGS
+    }
+    ways |= {f"hlkit, stored, {kind}": partial(store, video, kind) for kind in DECODINGS}
+    others = {"torchcodec": by_torchcodec, "av": by_pyav, "cv2": by_opencv, "decord": by_decord}
+    ways |= {name: partial(measure, video, times) for name, measure in others.items() if find_spec(name)}
+    found = in_turns(ways, runs)
+    print("| | s | / hlkit, arrays, fast |\n|---|---|---|")
+    for name, seconds in found.items():
+        print(f"| {name} | {seconds:.2f} | {seconds / found['hlkit, arrays, fast']:.2f} |", flush=True)
+
+
+def by_torchcodec(video: Path, times: list[float]) -> np.ndarray:
+    """Frames on screen at the times, resized by its own transform."""
+    import torch
+    from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
+    from torchvision.transforms.v2 import Resize
+
+    decoder = VideoDecoder(str(video), num_ffmpeg_threads=0, seek_mode="approximate", transforms=[Resize((SIZE, SIZE))])
+    frames: torch.Tensor = decoder.get_frames_played_at(times).data
+    return frames.permute(0, 2, 3, 1).numpy()
+
+
+def by_pyav(video: Path, times: list[float]) -> np.ndarray:
+    """Every frame decoded with threads; the wanted ones scaled."""
+    import av
+
+    pictures, wanted = [], iter([*times, float("inf")])
+    due, shown = next(wanted), None
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in container.decode(stream):
+            while shown is not None and frame.time is not None and frame.time > due:
+                pictures.append(shown.to_ndarray(format="rgb24", width=SIZE, height=SIZE))
+                due = next(wanted)
+            shown = frame
+    return np.stack(pictures)
+
+
+def by_opencv(video: Path, times: list[float]) -> np.ndarray:
+    """Every frame grabbed; the wanted ones retrieved and resized."""
+    import cv2  # pyright: ignore[reportMissingImports]
+
+    capture, pictures, number = cv2.VideoCapture(str(video)), [], 0
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    wanted = {int(time * rate + 1e-6) for time in times}
+    while capture.grab():
+        if number in wanted:
+            picture = cv2.resize(capture.retrieve()[1], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+            pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+        number += 1
+    return np.stack(pictures)
+
+
+def by_decord(video: Path, times: list[float]) -> np.ndarray:
+    """Frames by number, resized while decoding."""
+    import decord  # pyright: ignore[reportMissingImports]
+
+    reader = decord.VideoReader(str(video), width=SIZE, height=SIZE)
+    return reader.get_batch([int(time * reader.get_avg_fps() + 1e-6) for time in times]).asnumpy()
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from hlkit.frames import extract_frames
+extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), video_id="x", fps=3, size=224, progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def memory(video: Path) -> None:
+    """Peak memory of extracting six hours and ten minutes of the same recording, repeated by copying its packets."""
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for minutes in (10, 360):
+            long = Path(folder) / f"{minutes}.mp4"
+            turns = int(minutes * 60 / probe(video).duration)
+            run("-stream_loop", str(turns - 1), "-i", video, "-c", "copy", long)
+            command = [sys.executable, "-c", MEMORY, str(long), f"{folder}/{minutes}"]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            peaks[minutes] = [int(number) / 1024 for number in said.split()]
+            print(f"| {minutes} min | {peaks[minutes][0]:.0f} | {peaks[minutes][1]:.0f} |", flush=True)
+    ratio = sum(peaks[360]) / sum(peaks[10])
+    print(f"Six hours / ten minutes: {ratio:.2f}")
+
+
+def renditions(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The recordings of one stream that the folder has, by name."""
+    yield from ((name, folder / f"perf_{name}.mp4") for name in RENDITIONS)
