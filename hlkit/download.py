@@ -15,11 +15,12 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.channel import fetch_clips, list_channel
+from hlkit.faults import find_jump
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, HlkitWarning, atomic_path, need_disk, safe_id, write_text
 from hlkit.sources import Source, default_id, parse_source
 from hlkit.twitch import fetch_twitch
 from hlkit.twitchdl import TwitchDlError
-from hlkit.video import open_container, probe
+from hlkit.video import open_container, probe, run_ffmpeg
 from hlkit.web import fetch_web, list_web
 
 COPY_BLOCK = 1 << 22
@@ -37,7 +38,8 @@ def download(
 ) -> Path:
     """Bring one recording into `folder` as `<id><suffix>`, with `<id>.json` (source, title, length in s, chapters).
 
-    A file is linked where the disk allows it, else copied. What comes from a site is kept in a hidden folder until all
+    A file is linked where the disk allows it, else copied; a recording whose clock starts again (joined MPEG-TS) is
+    rewritten with one clock, as `.mkv` (HlkitWarning). What comes from a site is kept in a hidden folder until all
     is there, so that a download that was broken off goes on where it stopped. Twitch comes by way of twitch-dl and,
     when that fails time and again, of yt-dlp (HlkitWarning). The video gets its name when it is whole.
 
@@ -59,10 +61,13 @@ def download(
     if video != safe_id(video):
         raise HlkitError(f"'{video}' can't be a video's id. Letters, digits, - _ and . can: '{safe_id(video)}'.")
     suffix = Path(known.name).suffix.lower() if known.kind == "file" else ".mp4"
-    target = folder / f"{video}{suffix}"
-    _check_target(target, suffix)
+    jumps = known.kind == "file" and find_jump(Path(known.name)) is not None
+    target = folder / f"{video}{'.mkv' if jumps else suffix}"
+    _check_target(target, target.suffix)
     folder.mkdir(parents=True, exist_ok=True)
-    if known.kind == "file":
+    if jumps:
+        about = _rewrite_file(Path(known.name), target, progress=progress)
+    elif known.kind == "file":
         about = _take_file(Path(known.name), target, progress=progress)
     else:
         target, about = _take_from_site(known, target, quality=quality, progress=progress)
@@ -93,6 +98,17 @@ def _take_file(source: Path, target: Path, *, progress: bool) -> dict[str, Any]:
                 _log.info("%s can't be linked (%s); copying it", source, error)
                 temporary.unlink(missing_ok=True)
                 _copy(source, temporary, progress=progress)
+    return {"title": source.stem, "chapters": []}
+
+
+def _rewrite_file(source: Path, target: Path, *, progress: bool) -> dict[str, Any]:
+    """Copy the packets into a Matroska file whose clock does not jump; nothing is encoded."""
+    reason = f"{source.name} is made of several recordings, and its clock starts again"
+    warnings.warn(f"{reason}; rewriting it with one clock as {target.name}.", HlkitWarning, stacklevel=3)
+    need_disk(target.parent, source.stat().st_size, what=f"A copy of {source}")
+    with atomic_path(target) as temporary:
+        copy = ["-i", f"file:{source.resolve()}", "-map", "0:V:0", "-map", "0:a?", "-c", "copy", str(temporary)]
+        run_ffmpeg(copy, desc=source.name, progress=progress)
     return {"title": source.stem, "chapters": []}
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from hlkit.sampling import HOLD_SECONDS, seek_point
 from hlkit.video import open_container, probe
 
@@ -25,7 +27,36 @@ if TYPE_CHECKING:
 # Packets are stored in the order of decoding; those of pictures before a time lie at most this far behind it.
 REORDER_SECONDS = 1.0
 
+# Only in these may a clock start again; a player expects it there.
+CLOCKLESS_FORMATS = ("mpegts", "hls")
+# What ffmpeg takes for a jump of the clock, and how many packets must follow one clock before and after it.
+JUMP_SECONDS, SURE_PACKETS = 10.0, 30
+
 _log = logging.getLogger(__name__)
+
+
+def find_jump(path: Path) -> float | None:
+    """Where the clock of an MPEG-TS recording jumps, in seconds of its own clock; None when it goes on steadily.
+
+    Recordings that were joined end to end have two clocks, and players go on from one to the other. Here a time stands
+    for one picture, so such a recording is to be written anew with one clock. A packet or two with a wrong time are
+    damage, and no jump.
+    """
+    with open_container(path) as (container, stream):
+        if container.format.name not in CLOCKLESS_FORMATS:
+            return None
+        times = [
+            float(packet.dts * packet.time_base)
+            for packet, _ in _packets(container, stream, 0.0, math.inf)
+            if packet.dts is not None and packet.time_base is not None
+        ]
+    steps = np.diff(times)
+    for place in np.flatnonzero((steps < -HOLD_SECONDS) | (steps > JUMP_SECONDS)).tolist():
+        before = np.array(times[max(0, place + 1 - SURE_PACKETS) : place + 1])
+        after = np.array(times[place + 1 : place + 1 + SURE_PACKETS])
+        if len(after) == SURE_PACKETS and max(np.ptp(before), np.ptp(after)) < JUMP_SECONDS:
+            return times[place]
+    return None
 
 
 class _Packet(NamedTuple):

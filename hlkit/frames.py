@@ -21,7 +21,7 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.extraction import Extraction
-from hlkit.faults import find_holes
+from hlkit.faults import find_holes, find_jump
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
 from hlkit.sampling import (
     HOLD_SECONDS,
@@ -101,6 +101,11 @@ def extract_frames(
     length = probe(video).duration
     stop = length if end is None else min(end, length)
     frames = _between(video, length, start, stop, rate)
+    if (jump := find_jump(video)) is not None:
+        raise HlkitError(
+            f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
+            "Take it into a project (`hlkit download FILE`), which gives it one clock."
+        )
     holes = find_holes(video, start=start, end=stop)
     plan = {
         number: range(max(part.start, frames.start), part.stop)

@@ -10,11 +10,12 @@ import av
 import pytest
 from recordings import make_numbered, number_at, read_number
 
-from hlkit.faults import find_faults, find_holes
+from hlkit.download import download
+from hlkit.faults import find_faults, find_holes, find_jump
 from hlkit.frames import FrameReader, extract_frames, read_index
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sampling import TIMESTAMP_TOLERANCE
-from hlkit.video import FFmpegError, find_ffmpeg
+from hlkit.video import FFmpegError, find_ffmpeg, run_ffmpeg
 
 SECONDS, FPS, GOP = 12, 30, 30
 RECORDINGS = {
@@ -99,6 +100,33 @@ def test_what_is_lost_on_the_way_is_left_out_though_ffmpeg_says_nothing(whole, t
     assert not ((index["time"] > start + 0.01) & (index["time"] < end - 0.01)).any()
     assert shown == (10 * index["frame"]).to_list()
     assert len(index) > 36 - 3 * (end - start) - 5
+
+
+@pytest.mark.parametrize("offset", [0, 5000])
+def test_joined_recordings_get_one_clock_before_times_are_taken(whole, tmp_path, offset):
+    path, times = whole["a.ts"]
+    assert find_jump(path) is None
+    run_ffmpeg(["-i", path, "-c", "copy", "-output_ts_offset", str(offset), tmp_path / "b.ts"], progress=False)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(path.read_bytes() + (tmp_path / "b.ts").read_bytes())
+    with pytest.raises(HlkitError, match="starts again after 0:00:1"):
+        extract(joined, tmp_path / "frames")
+    with pytest.warns(HlkitWarning, match=r"joined\.ts is made of several recordings.*as joined\.mkv"):
+        video = download(joined, tmp_path / "videos", progress=False)
+    _, shown = extract(video, tmp_path / "frames")
+    first = [number_at(times, Fraction(n, 3) + Fraction(TIMESTAMP_TOLERANCE)) for n in range(36)]
+    assert shown == first + first
+
+
+def test_a_packet_with_a_wrong_time_is_no_jump(whole, tmp_path):
+    path, _ = whole["a.ts"]
+    packets = path.read_bytes()
+    # Two packets of another time among the others.
+    run_ffmpeg(["-i", path, "-c", "copy", "-output_ts_offset", "900", tmp_path / "b.ts"], progress=False)
+    strange = (tmp_path / "b.ts").read_bytes()
+    half = len(packets) // 376 * 188
+    (tmp_path / "c.ts").write_bytes(packets[:half] + strange[half : half + 188 * 20] + packets[half:])
+    assert find_jump(tmp_path / "c.ts") is None
 
 
 def test_where_nothing_can_be_decoded_there_is_no_index(whole, tmp_path):

@@ -11,7 +11,7 @@ from recordings import make_numbered, number_at, read_number
 from hlkit import sampling
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sampling import HOLD_SECONDS, TIMESTAMP_TOLERANCE, choose_accelerator, halvings, has_cuda, sampled
-from hlkit.video import FFmpegError, open_ffmpeg, probe
+from hlkit.video import FFmpegError, open_ffmpeg, probe, run_ffmpeg
 
 RECORDINGS = {
     "30.mp4": {"fps": 30},
@@ -49,6 +49,35 @@ def test_every_picture_is_the_one_on_screen(tmp_path, name):
         assert wanted[-1] > end - 1 / Fraction(fps)
         on_screen = [number_at(times, time + Fraction(TIMESTAMP_TOLERANCE)) for time in wanted]
         assert [read_number(picture) for picture in shown] == on_screen
+
+
+REMADE = {
+    "edit_list.mp4": (["-ss", "2.1"], ["-c", "copy"]),
+    "fragments.mp4": ([], ["-c", "copy", "-movflags", "frag_keyframe+empty_moov"]),
+    "turned.mp4": (["-display_rotation", "90"], ["-c", "copy"]),
+    "ten_bits.mp4": ([], ["-c:v", "libx264", "-pix_fmt", "yuv420p10le"]),
+    "hevc.mp4": ([], ["-c:v", "libx265", "-x265-params", "log-level=error"]),
+    "hevc_ten_bits.mkv": ([], ["-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=error"]),
+    "av1.mkv": ([], ["-c:v", "libaom-av1", "-cpu-used", "8"]),
+    "vp9.webm": ([], ["-c:v", "libvpx-vp9", "-deadline", "realtime"]),
+    "playlist.m3u8": ([], ["-c", "copy", "-hls_time", "2", "-hls_list_size", "0"]),
+    "fragments.m3u8": ([], ["-c", "copy", "-hls_time", "2", "-hls_list_size", "0", "-hls_segment_type", "fmp4"]),
+}
+
+
+@pytest.mark.parametrize("name", REMADE)
+def test_whatever_the_container_and_the_codec_the_picture_is_the_one_on_screen(tmp_path, name):
+    times = make_numbered(tmp_path / "a.mp4", seconds=6, fps=30)
+    before, after = REMADE[name]
+    run_ffmpeg([*before, "-i", tmp_path / "a.mp4", *after, tmp_path / name], progress=False)
+    cut = Fraction("2.1") if name == "edit_list.mp4" else 0
+    assert probe(tmp_path / name).duration == pytest.approx(6 - float(cut), abs=0.001)
+    for start in (Fraction(0), Fraction(4, 3)):
+        shown = pictures(sampled(tmp_path / name, fps=3, size=32, start=start), 32)
+        if name == "turned.mp4":
+            shown = [np.rot90(picture, k=-1) for picture in shown]
+        wanted = [cut + start + Fraction(n, 3) + Fraction(TIMESTAMP_TOLERANCE) for n in range(len(shown))]
+        assert [read_number(picture) for picture in shown] == [number_at(times, time) for time in wanted]
 
 
 def test_the_same_pictures_come_from_any_start(tmp_path):
