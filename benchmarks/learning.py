@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -33,6 +34,7 @@ from hlkit.frames import read_index
 from hlkit.labels import covered
 from hlkit.metrics import auroc, average_precision, bootstrap_interval, events_in_top_seconds
 from hlkit.project import Project
+from hlkit.sampling import Decoding
 from hlkit.sequence import smooth
 from hlkit.sequence_training import SMOOTHING_SECONDS, Fit, fit_sequence
 from hlkit.signals import loudness, picture_change
@@ -42,7 +44,7 @@ from hlkit.stages.materials import stored_material
 from hlkit.timeline import add_intensity
 from hlkit.video import find_ffmpeg
 
-TABLES = ("methods", "labels", "long", "speed", "explain")
+TABLES = ("methods", "labels", "decoding", "long", "speed", "explain")
 SPANS = (1, 2, 4, 8, 16)
 
 
@@ -71,11 +73,11 @@ def cpu_seconds() -> Iterator[Callable[[], float]]:
     yield lambda: time.process_time() - start
 
 
-def prepare(project: Project, base: Path) -> Recording:
+def prepare(project: Project, base: Path, decoding: Decoding = "exact") -> Recording:
     """Bring a recording with its labels into the project; sound and motion are worked out and kept."""
     stages.download(project, str(base.with_suffix(".mp4")), video=base.name, progress=False, say=silent)
     stages.label(project, base.with_suffix(".csv"), video=base.name, say=silent)
-    stages.frames(project, videos=[base.name], progress=False, say=silent)
+    stages.frames(project, videos=[base.name], decoding=decoding, progress=False, say=silent)
     labels = tables.labels_of(project, base.name)
     assert labels is not None
     frames = read_index(project.frames / base.name)
@@ -272,6 +274,18 @@ def label_curve(train: Recording, test: Recording, seeds: int) -> None:
         print(f"| {count} | {minutes:.1f} | {aps[middle]:.3f} | {low:.3f} to {high:.3f} |", flush=True)
 
 
+def decodings(root: Path, train: Path, test: Path, seeds: int) -> None:
+    """What the decoder's shortcut costs: AP of models that read exact or fast frames, in learning and in measuring."""
+    for decoding in get_args(Decoding):
+        project = Project(root / decoding)
+        ours, theirs = prepare(project, train, decoding), prepare(project, test, decoding)
+        for names in (("motion",), ("sound", "motion")):
+            found = [with_sequence(*names)(project, ours, theirs, seed)[0] for seed in range(seeds)]
+            aps = [average_precision(theirs.truth, scores) for scores in found]
+            shown = f"{statistics.median(aps):.3f} | {min(aps):.3f} to {max(aps):.3f}"
+            print(f"| {decoding} | {' and '.join(names)} | {shown} |", flush=True)
+
+
 def long_video(train: Recording, rows: int = 65_000) -> None:
     """The sequence stage on the stored features of six hours: wall seconds, and of scoring them."""
     recipe = learn_recipe([train.material], [train.truth])
@@ -358,6 +372,9 @@ def main() -> None:
         if "labels" in arguments.tables:
             print("\n| highlights marked | minutes watched | AP | 95 % interval |\n|---|---|---|---|")
             label_curve(train, test, arguments.seeds)
+        if "decoding" in arguments.tables:
+            print("\n| decoding | reads | AP | of the seeds |\n|---|---|---|---|")
+            decodings(project.root, arguments.train, arguments.test, arguments.seeds)
         if "long" in arguments.tables:
             print()
             long_video(train)
