@@ -129,7 +129,7 @@ def frames(
         typer.Option(metavar="X0,Y0,X1,Y1", help="The part of the picture, 0 to 1; else all."),
     ] = None,
     accelerator: Annotated[Accelerator, typer.Option(help="cpu, cuda, or auto for the faster one.")] = "auto",
-    decoding: Annotated[Decoding, typer.Option(help="exact, or fast: less work, blockier pictures.")] = "exact",
+    decoding: Annotated[Decoding, typer.Option(help="fast, or exact: more work, smoother edges.")] = "fast",
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,

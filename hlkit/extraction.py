@@ -52,7 +52,7 @@ class Extraction:
     size: int
     quality: int
     decoder: Decoder
-    decoding: Decoding = "exact"
+    decoding: Decoding = "fast"
     box: Box | None = None
 
     def write(

@@ -315,8 +315,8 @@ def test_a_box_is_all_that_is_stored(tmp_path):
     assert json.loads((tmp_path / "left" / "extraction.json").read_text())["box"] == [0, 0, 0.5, 1]
 
 
-def test_fast_decoding_shows_the_same_pictures(recording, clean, tmp_path):
-    index = extract(recording[0], tmp_path / "a", decoding="fast")
+def test_exact_decoding_shows_the_same_pictures(recording, clean, tmp_path):
+    index = extract(recording[0], tmp_path / "a", decoding="exact")
     assert numbers(tmp_path, index) == numbers(clean.parent, read_index(clean))
     assert content(tmp_path / "a") != content(clean)
 

@@ -147,7 +147,7 @@ def frames(
     end: float | None = None,
     box: Box | None = None,
     accelerator: Accelerator = "auto",
-    decoding: Decoding = "exact",
+    decoding: Decoding = "fast",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -162,7 +162,7 @@ def frames(
         start, end: of the stretch to store, in seconds; the whole recording unless given.
         box: the part of the picture to store, `x0, y0, x1, y1` from 0 to 1, such as a face cam.
         accelerator: decode on the `cpu`, on the GPU (`cuda`), or `auto`matically on the faster of the two.
-        decoding: `exact`, or `fast` for less work of the CPU and blockier pictures.
+        decoding: `fast` saves the CPU a quarter of its work; `exact` keeps edges smooth (see `hlkit.sampling`).
         redo: store again.
         progress: show a progress bar.
         say: takes the lines for the user.
@@ -173,7 +173,7 @@ def frames(
         made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
         chosen_part = {"start": start, "end": end, "box": box and list(box), "decoding": decoding}
         # What is left at its default does not make frames of an earlier version count as others.
-        made_from |= {name: value for name, value in chosen_part.items() if value not in (None, "exact")}
+        made_from |= {name: value for name, value in chosen_part.items() if value not in (None, "fast")}
         if already_done(project, "frames", video, made_from, redo, say):
             continue
         folder = project.frames / video
