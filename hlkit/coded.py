@@ -5,12 +5,13 @@ What is read grows with the cut and the distance of its keyframes, not with the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hlkit.gops import LATE, OPEN, UNSTEADY, UNTIMED, Coded
 from hlkit.h264 import (
@@ -41,6 +42,9 @@ PROFILES = {66: "baseline", 77: "main", 100: "high"}
 
 # H.264 keeps so many pictures at most, and so no picture is decoded earlier than this many before it is shown.
 MAX_REORDER = 16
+
+# Numbers of parameter sets for what is encoded: two for edges, two for whole cuts.
+OWN_NUMBERS = 4
 
 
 class UnsafeError(Exception):
@@ -73,19 +77,18 @@ class Style:
     rate: Fraction
     colours: tuple[int, int, int]
     aspect: Fraction | None
-    reorder: bool
 
     @property
     def profile(self) -> str:
         """The profile's name."""
         return PROFILES[self.sequence.profile]
 
-    def number(self, cut: int) -> int:
-        """The number of the parameter sets of what is encoded for a cut: never that of the source or a neighbour.
+    def number(self, cut: int, encoder: Literal["edge", "whole"]) -> int:
+        """The number of the parameter sets of what is encoded for a cut: that of no other encoder, and no neighbour.
 
         Two pictures with which decoding can begin must differ where they stand side by side (7.4.3, `idr_pic_id`).
         """
-        return self.sets.free_numbers(2)[cut % 2]
+        return self.sets.free_numbers(OWN_NUMBERS)[cut % 2 + (2 if encoder == "whole" else 0)]
 
 
 @dataclass
@@ -99,6 +102,12 @@ class Source:
     def origin(self) -> Fraction:
         """The container's time of the recording's time 0."""
         return Fraction(self.container.start_time or 0, 1_000_000)
+
+    @property
+    def tick(self) -> Fraction:
+        """The unit of its pictures' times, in seconds."""
+        assert self.stream.time_base is not None
+        return self.stream.time_base
 
 
 class Sources:
@@ -139,7 +148,7 @@ def read_style(source: Source, rate: Fraction) -> Style:
     try:
         sets, _ = ParameterSets.of_extradata(codec.extradata)
         sequences = [SequenceSet.read(unit) for unit in sets.sequences.values()]
-        sets.free_numbers(2)
+        sets.free_numbers(OWN_NUMBERS)
     except (HlkitError, IndexError) as error:
         raise UnsafeError("its container does not say how its pictures are coded") from error
     for sequence in sequences:
@@ -160,7 +169,6 @@ def read_style(source: Source, rate: Fraction) -> Style:
         rate=rate,
         colours=(codec.color_primaries, codec.color_trc, codec.colorspace),
         aspect=Fraction(aspect) if aspect else None,
-        reorder=codec.has_b_frames,
     )
 
 
@@ -168,9 +176,9 @@ def _is_rotated(source: Source) -> bool:
     """Whether the container asks players to turn the pictures, which only a decoded one tells."""
     from av.error import FFmpegError as LibavError
 
-    seek_before(source.container, float(source.origin))
     source.stream.codec_context.flush_buffers()
     try:
+        seek_before(source.container, float(source.origin))
         return next(source.container.decode(source.stream)).rotation != 0
     except (LibavError, StopIteration) as error:
         raise UnsafeError("its first picture can't be decoded") from error
@@ -202,31 +210,32 @@ def survey(source: Source, style: Style, start: float, count: int, *, to_keyfram
     Raises:
         UnsafeError: when they can't be told apart.
     """
-    origin = source.origin
-    latest = origin + Fraction(start) + 1 / style.rate / 2
+    origin, tick = source.origin, source.tick
+    latest = (origin + Fraction(start) + 1 / style.rate / 2) / tick
+    last, length = latest + (count - 1) / style.rate / tick, 1 / style.rate / tick
     seeks = [start - margin for margin in SEEK_MARGINS if margin < start]
     reason = OPEN
     for seek in (*seeks, *([0.0] if len(seeks) < len(SEEK_MARGINS) else [])):
-        found, to_end = _stretch(source, style, float(origin) + seek, latest + (count - 1) / style.rate, to_keyframe)
-        early = [read.time for read in found if read.time <= latest]
-        if found and found[0].time <= latest:
-            begin = max(early)
-            if begin < latest - 1 / style.rate:
+        found, to_end = _stretch(source, style, float(origin) + seek, math.floor(last), to_keyframe)
+        if found and found[0].pts <= latest:
+            begin = max(read.pts for read in found if read.pts <= latest)
+            if begin < latest - length:
                 raise UnsafeError(UNSTEADY)
+            scale = float(1 / length)
             pictures = tuple(
-                Coded((read.time - begin) * style.rate, read.is_idr, read.is_keyframe, read.is_same) for read in found
+                Coded((read.pts - begin) * scale, read.is_idr, read.is_keyframe, read.is_same) for read in found
             )
-            return Survey(begin, float(origin) + seek, pictures, to_end)
+            return Survey(begin * tick, float(origin) + seek, pictures, to_end)
         reason = LATE if found else OPEN
     raise UnsafeError(reason)
 
 
 def read_pictures(source: Source, style: Style, found: Survey) -> Iterator[Picture]:
     """The pictures that a survey has looked at, in the order in which they are coded, with what they are made of."""
-    remaining = len(found.pictures)
+    remaining, begin, scale = len(found.pictures), found.begin / source.tick, float(source.tick * style.rate)
     for read in _read(source, style, found.seek):
         if remaining < len(found.pictures) or read.is_idr:
-            number = round((read.time - found.begin) * style.rate)
+            number = round((read.pts - int(begin)) * scale)
             data = join_units(unit for unit in read.units if kind(unit) not in (SPS, PPS, *SEPARATORS))
             yield Picture(number, data, read.is_idr, is_reference(read.units))
             remaining -= 1
@@ -235,26 +244,26 @@ def read_pictures(source: Source, style: Style, found: Survey) -> Iterator[Pictu
 
 
 class _Read(NamedTuple):
-    """What a packet of pictures holds; times in the container's seconds."""
+    """What a packet of pictures holds; times in the container's ticks."""
 
-    time: Fraction
-    dts: Fraction
+    pts: int
+    dts: int
     units: list[bytes]
     is_idr: bool
     is_keyframe: bool
     is_same: bool
 
 
-def _stretch(source: Source, style: Style, seek: float, end: Fraction, to_keyframe: bool) -> tuple[list[_Read], bool]:
+def _stretch(source: Source, style: Style, seek: float, end: int, to_keyframe: bool) -> tuple[list[_Read], bool]:
     """From the first keyframe after `seek` on what may be shown up to `end`, and whether the recording ends there."""
     found: list[_Read] = []
+    far = end + round(SEEK_MARGINS[-1] / source.tick) if to_keyframe else end
     for read in _read(source, style, seek):
-        is_past = read.dts > end and (not to_keyframe or read.dts > end + Fraction(SEEK_MARGINS[-1]))
-        if is_past:
+        if read.dts > far:
             return found, False
         if found or read.is_idr:
             found.append(read._replace(units=[]))
-        if to_keyframe and read.is_idr and read.time > end:
+        if to_keyframe and read.is_idr and read.pts > end:
             return found, False
     return found, True
 
@@ -264,20 +273,19 @@ def _read(source: Source, style: Style, seek: float) -> Iterator[_Read]:
 
     container, stream = source.container, source.stream
     sets, length_size = ParameterSets.of_extradata(stream.codec_context.extradata)
-    is_same = sets == style.sets
+    is_same, ahead = sets == style.sets, math.ceil(MAX_REORDER / style.rate / source.tick)
     try:
         seek_before(container, seek)
         for packet in container.demux(stream):
             if not packet.size:
                 continue
-            if packet.pts is None or packet.time_base is None:
+            if packet.pts is None:
                 raise UnsafeError(UNTIMED)
             units = split_units(bytes(packet), length_size)
             is_same = is_same and not _changes(packet, units, style.sets)
-            time = packet.pts * packet.time_base
             # Matroska has no decoding times; what is shown later than this is decoded later too.
-            dts = time - MAX_REORDER / style.rate if packet.dts is None else packet.dts * packet.time_base
-            yield _Read(time, dts, units, is_idr(units), packet.is_keyframe, is_same)
+            dts = packet.pts - ahead if packet.dts is None else packet.dts
+            yield _Read(packet.pts, dts, units, is_idr(units), packet.is_keyframe, is_same)
     except (LibavError, HlkitError, IndexError) as error:
         raise UnsafeError(f"it can't be read there ({error})") from error
 

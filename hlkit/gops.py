@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal, NamedTuple
 
 # How the cuts' pictures come into the reel.
 CutMode = Literal["smart", "keyframe", "encode"]
 # A picture that comes further than this part of its length from its place is not at a steady rate. Containers that
 # round to a millisecond stay below it up to 240 pictures a second.
-STEADY = Fraction(1, 4)
+STEADY = 0.25
 
 OPEN = "its GOPs are open: pictures after a keyframe need some from before it"
 UNSTEADY = "its pictures do not come at a steady rate"
@@ -29,13 +28,13 @@ UNTIMED = "some of its pictures have no time"
 
 
 class Coded(NamedTuple):
-    """One coded picture: when it is shown, in pictures from the cut's first (None: unknown), and what it is.
+    """One coded picture: when it is shown, in pictures from the cut's first, and what it is.
 
     `is_idr`: decoding can begin with it; `is_keyframe`: the container says so; `is_same`: it brings no parameter sets
     that differ from the reel's.
     """
 
-    time: Fraction | None
+    time: float
     is_idr: bool
     is_keyframe: bool
     is_same: bool = True
@@ -43,7 +42,7 @@ class Coded(NamedTuple):
     @property
     def number(self) -> int:
         """The picture's number."""
-        return round(self.time or 0)
+        return round(self.time)
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def plan_cut(pictures: Sequence[Coded], count: int) -> CutPlan:
         reorder = max(reorder, shown - number)
         if highest == shown:
             encoded = shown + 1
-    before = [pictures[place].number for place in entries if pictures[place].number <= min(0, copied)]
+    before = [pictures[place].number for place in entries if pictures[place].number <= 0]
     inside = [pictures[place].number for place in entries if pictures[place].number < encoded]
     if copied > 0 and not before:
         return encode_all(count, OPEN)
@@ -117,13 +116,11 @@ def plan_cut(pictures: Sequence[Coded], count: int) -> CutPlan:
 
 def _fault(pictures: Sequence[Coded], count: int) -> str | None:
     """Why a cut's pictures can't be told apart by their times, or not joined with others; None where they can."""
-    if any(picture.time is None for picture in pictures):
-        return UNTIMED
     shown = sorted(picture.number for picture in pictures if 0 <= picture.number < count)
     if shown != list(range(count)):
         return UNSTEADY
     inside = [picture for picture in pictures if 0 <= picture.number < count]
-    if any(abs((picture.time or 0) - picture.number) > STEADY for picture in inside):
+    if any(abs(picture.time - picture.number) > STEADY for picture in inside):
         return UNSTEADY
     if not all(picture.is_same for picture in pictures):
         return CHANGED
@@ -152,7 +149,7 @@ def snap_outward(pictures: Sequence[Coded], count: int, *, to_end: bool) -> tupl
     Returns:
         None when there is no such keyframe.
     """
-    entries = [picture.number for picture in pictures if picture.is_idr and picture.time is not None]
+    entries = [picture.number for picture in pictures if picture.is_idr]
     before = [number for number in entries if number <= 0]
     after = [number for number in entries if number >= count]
     if not after and to_end:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Sound and pictures of a whole recording may end this far apart.
 CUT_OFF_SECONDS = 1.0
-# Further before time 0 than pictures are reordered.
+# The first packet's decoding time lies before the time at which anything is shown, and some containers seek by it:
+# so much further before time 0 they are sought, which others refuse.
 BEGIN_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -67,9 +68,13 @@ def _shown_at(video: Path, time: float, seek: float | None) -> float | None:
 
 def seek_before(container: InputContainer, time: float) -> None:
     """Go on reading from somewhere before the container's time `time`, in seconds, or from its beginning."""
-    # The first packet's decoding time lies before the time at which anything is shown, and some containers seek by it.
+    from av.error import FFmpegError as LibavError
+
     begin = origin_of(container)
-    container.seek(round((time if time > begin else begin - BEGIN_SECONDS) * 1_000_000))
+    try:
+        container.seek(round((time if time > begin else begin - BEGIN_SECONDS) * 1_000_000))
+    except LibavError:
+        container.seek(round(begin * 1_000_000))
 
 
 class _Packet(NamedTuple):

@@ -255,7 +255,7 @@ def _encode_cut(
     cut, piece = job.cuts[number], job.pieces[number]
     # The file's first picture may lie a rounding before its time 0.
     seek, begin = find_start(piece.info.path, max(0.0, cut.start - piece.offset), float(1 / job.rate))
-    sets = None if plan.style is None else plan.style.number(number)
+    sets = None if plan.style is None else plan.style.number(number, "whole")
     _run(_cut_command(job, number, count, (seek, begin), sets, attempt), on_frames)
     if (found := count_pictures(attempt / "cut.mp4")) != count:
         reason = f"{piece.info.path.name} gave {found} of the {count} pictures of the cut {cut}"

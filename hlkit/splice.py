@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hlkit.coded import Picture, Source, Sources, Style, Survey, UnsafeError, read_pictures, read_style, survey
 from hlkit.cuts import Cut, Piece, merge_overlapping, picture_count
-from hlkit.edges import REORDER, Edge, decode, decoder
+from hlkit.edges import Edge, decode, decoder
 from hlkit.gops import CutMode, CutPlan, plan_cut, snap_outward
 from hlkit.h264 import ParameterSets, is_idr, is_reference, split_units
 from hlkit.mp4 import numbered_packets, write_pictures
@@ -126,12 +126,11 @@ def write_splice(
     plan = splice.plan
     head = Edge(style, cut, 0, plan.copied, crf) if plan.copied else None
     tail = Edge(style, cut, plan.encoded, plan.count, crf) if plan.encoded < plan.count else None
-    sets, reorder = style.sets, plan.reorder
+    sets = style.sets
     for edge in (head, tail):
-        if edge is not None:
-            sets, reorder = sets | edge.sets, max(reorder, REORDER if style.reorder else 0)
+        sets = sets if edge is None else sets | edge.sets
     pictures = _pictures(plan, read_pictures(source, style, splice.found), head, tail)
-    write_pictures(target, _counted(pictures, on_picture), source.stream, sets, style.rate, reorder)
+    write_pictures(target, _counted(pictures, on_picture), source.stream, sets, style.rate, plan.reorder)
     check(target, style, sets, plan)
 
 
