@@ -17,6 +17,7 @@ from hlkit.packets import seek_before
 from hlkit.sound import GAP_SECONDS
 
 if TYPE_CHECKING:
+    from av.audio.codeccontext import AudioCodecContext
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
@@ -125,13 +126,26 @@ def _decoded(container: InputContainer, begin: float, end: float) -> Iterator[Au
     if not container.streams.audio:
         return
     stream = container.streams.audio[0]
-    stream.codec_context.flush_buffers()
+    decoder = _decoder(stream)
     for packet in _packets(container, stream, begin, end):
         try:
-            yield from (frame for frame in packet.decode() if frame.pts is not None)
+            yield from (frame for frame in decoder.decode(packet) if frame.pts is not None)
         except LibavError as error:
             # Silence stands in place of what is damaged.
             _log.info("sound at %s s can't be decoded: %s", packet.pts, error)
+
+
+def _decoder(stream: AudioStream) -> AudioCodecContext:
+    from av import CodecContext
+
+    known = stream.codec_context
+    if known.codec.canonical_name != "aac":
+        known.flush_buffers()
+        return known
+    # One that has decoded before makes other noise, and a reel that was interrupted would come out different.
+    fresh = CodecContext.create("aac", "r")
+    fresh.extradata, fresh.sample_rate, fresh.layout = known.extradata, known.sample_rate, known.layout
+    return fresh
 
 
 def _packets(container: InputContainer, stream: AudioStream, begin: float, end: float) -> Iterator[Packet]:
