@@ -44,7 +44,7 @@ def split_units(data: bytes, length_size: int) -> list[bytes]:
         codes = list(_START_CODE.finditer(data))
         ends = [code.start() for code in codes[1:]] + [len(data)]
         # A start code may have more zeros before it, and no unit ends with one.
-        units = [data[code.end() : end].rstrip(b"\0") for code, end in zip(codes, ends, strict=True)]
+        units = [data[code.end() : end].rstrip(b"\0") for code, end in zip(codes, ends, strict=False)]
         return [unit for unit in units if unit]
     units, place = [], 0
     while place < len(data):
