@@ -43,6 +43,8 @@ PROFILES = {66: "baseline", 77: "main", 100: "high"}
 # H.264 keeps so many pictures at most, and so no picture is decoded earlier than this many before it is shown.
 MAX_REORDER = 16
 
+# ffmpeg's number of colours that use all values of a byte.
+FULL_RANGE = 2
 # Numbers of parameter sets for what is encoded: two for edges, two for whole cuts.
 OWN_NUMBERS = 4
 
@@ -143,6 +145,8 @@ def read_style(source: Source, rate: Fraction) -> Style:
         UnsafeError: when they are not of a kind that can be copied: H.264 in 8 bits, 4:2:0, progressive.
     """
     codec = source.stream.codec_context
+    if source.container.format.name == "avi":
+        raise UnsafeError("its container keeps no times of pictures")
     if codec.codec.canonical_name != "h264":
         raise UnsafeError(f"its pictures are {codec.codec.canonical_name}, and only h264 can be copied")
     try:
@@ -151,13 +155,13 @@ def read_style(source: Source, rate: Fraction) -> Style:
         sets.free_numbers(OWN_NUMBERS)
     except (HlkitError, IndexError) as error:
         raise UnsafeError("its container does not say how its pictures are coded") from error
+    if codec.color_range == FULL_RANGE:
+        raise UnsafeError("its colours are of full range")
     for sequence in sequences:
         if sequence.profile not in PROFILES or (sequence.chroma, sequence.bits) != (1, 8) or codec.pix_fmt != "yuv420p":
             raise UnsafeError(f"its pictures are {codec.pix_fmt}, and only yuv420p can be copied")
         if sequence.interlaced:
             raise UnsafeError("its pictures are interlaced")
-    if codec.color_range == 2:
-        raise UnsafeError("its colours are of full range")
     if _is_rotated(source):
         raise UnsafeError("its pictures are rotated")
     aspect = codec.sample_aspect_ratio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from hlkit.coded import Picture, Style, UnsafeError
@@ -23,10 +24,17 @@ class Edge:
 
     def __init__(self, style: Style, cut: int, first: int, stop: int, crf: int) -> None:
         self._style, self._first, self._stop = style, first, stop
-        self._decoder = decoder(style, style.sets)
+        self._stack = ExitStack()
+        self._decoder = self._stack.enter_context(decoder(style, style.sets))
         self._encoder = encoder(style, style.number(cut, "edge"), crf)
         self._packets: list[tuple[int, bytes, bool]] = []
         self._taken = 0
+
+    def __enter__(self) -> Edge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def feed(self, picture: Picture) -> None:
         """Take a coded picture.
@@ -76,8 +84,9 @@ class Edge:
         return ParameterSets.of(split_units(bytes(self._encoder.extradata or b""), 0))
 
 
-def decoder(style: Style, sets: ParameterSets) -> VideoCodecContext:
-    """A decoder of the pictures that `sets` describe."""
+@contextmanager
+def decoder(style: Style, sets: ParameterSets) -> Iterator[VideoCodecContext]:
+    """A decoder of the pictures that `sets` describe, for the time of the block."""
     from av import CodecContext
 
     context = CodecContext.create("h264", "r")
@@ -85,7 +94,11 @@ def decoder(style: Style, sets: ParameterSets) -> VideoCodecContext:
     context.width, context.height = style.width, style.height
     context.thread_type = "AUTO"
     context.open()
-    return context
+    try:
+        yield context
+    finally:
+        # Freed while its threads are still at work on something damaged, it would wait for them for ever.
+        context.flush_buffers()
 
 
 def decode(context: VideoCodecContext, style: Style, picture: Picture | None) -> Iterator[VideoFrame]:

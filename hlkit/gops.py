@@ -116,14 +116,14 @@ def plan_cut(pictures: Sequence[Coded], count: int) -> CutPlan:
 
 def _fault(pictures: Sequence[Coded], count: int) -> str | None:
     """Why a cut's pictures can't be told apart by their times, or not joined with others; None where they can."""
+    if not all(picture.is_same for picture in pictures):
+        return CHANGED
     shown = sorted(picture.number for picture in pictures if 0 <= picture.number < count)
     if shown != list(range(count)):
         return UNSTEADY
     inside = [picture for picture in pictures if 0 <= picture.number < count]
     if any(abs(picture.time - picture.number) > STEADY for picture in inside):
         return UNSTEADY
-    if not all(picture.is_same for picture in pictures):
-        return CHANGED
     # After a picture with which decoding can begin, only later ones may come, and before it only earlier ones.
     lowest = None
     for picture in reversed(pictures):

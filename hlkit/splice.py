@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -124,13 +125,14 @@ def write_splice(
         UnsafeError: when the recording is not what it seemed, or what was written can't be decoded.
     """
     plan = splice.plan
-    head = Edge(style, cut, 0, plan.copied, crf) if plan.copied else None
-    tail = Edge(style, cut, plan.encoded, plan.count, crf) if plan.encoded < plan.count else None
-    sets = style.sets
-    for edge in (head, tail):
-        sets = sets if edge is None else sets | edge.sets
-    pictures = _pictures(plan, read_pictures(source, style, splice.found), head, tail)
-    write_pictures(target, _counted(pictures, on_picture), source.stream, sets, style.rate, plan.reorder)
+    with ExitStack() as stack:
+        ends = ((0, plan.copied), (plan.encoded, plan.count))
+        head, tail = (stack.enter_context(Edge(style, cut, *edge, crf)) if edge[0] < edge[1] else None for edge in ends)
+        sets = style.sets
+        for edge in (head, tail):
+            sets = sets if edge is None else sets | edge.sets
+        pictures = _pictures(plan, read_pictures(source, style, splice.found), head, tail)
+        write_pictures(target, _counted(pictures, on_picture), source.stream, sets, style.rate, plan.reorder)
     check(target, style, sets, plan)
 
 
@@ -167,15 +169,16 @@ def check(video: Path, style: Style, sets: ParameterSets, plan: CutPlan) -> None
     seams = [seam for seam in (0, plan.copied, plan.encoded) if seam < plan.count]
     near = {number for seam in seams for number in range(seam - NEAR, seam + NEAR)}
     wanted = {number for number in range(plan.count) if plan.count <= WHOLE or number in near}
-    context, given, shown, numbers = decoder(style, sets), set(), [], set()
-    for gop in _gops(video, style):
-        numbers |= {picture.number for picture in gop}
-        last = max((place for place, picture in enumerate(gop) if picture.number in wanted), default=-1)
-        for picture in gop[: last + 1]:
-            if picture.number in wanted or picture.is_reference:
-                given.add(picture.number)
-                shown += [frame.pts for frame in decode(context, style, picture)]
-    shown += [frame.pts for frame in decode(context, style, None)]
+    given, shown, numbers = set(), [], set()
+    with decoder(style, sets) as context:
+        for gop in _gops(video, style):
+            numbers |= {picture.number for picture in gop}
+            last = max((place for place, picture in enumerate(gop) if picture.number in wanted), default=-1)
+            for picture in gop[: last + 1]:
+                if picture.number in wanted or picture.is_reference:
+                    given.add(picture.number)
+                    shown += [frame.pts for frame in decode(context, style, picture)]
+        shown += [frame.pts for frame in decode(context, style, None)]
     if numbers != set(range(plan.count)) or shown != sorted(given):
         raise UnsafeError("what was copied can't be decoded")
 
