@@ -2,11 +2,12 @@
 
     python benchmarks/video.py SOURCE --tables reel
 
-SOURCE is a short recording (H.264); it is repeated, copied packet by packet, to the wanted lengths in a temporary folder.
+SOURCE is a short recording (H.264); it is repeated, copied packet by packet, to the wanted lengths in a temporary
+folder.
 Ten cuts are spread over it. Prints medians of interleaved runs, their ratios, and the machine.
 
-The filter graph is what ffmpeg-python's users write: `trim` and `atrim` for each cut, `concat`, one output; the whole file
-is decoded. It takes minutes, so that it runs `--slow-runs` times, the others `--runs` times.
+The filter graph is what ffmpeg-python's users write: `trim` and `atrim` for each cut, `concat`, one output; the whole
+file is decoded. It takes minutes, so that it runs `--slow-runs` times, the others `--runs` times.
 """
 
 from __future__ import annotations
@@ -65,9 +66,8 @@ def reel(arguments: argparse.Namespace) -> None:
         seconds = measure(ways, {name: slow.get(name, arguments.runs) for name in ways})
     print(f"{CUTS} cuts of {CUT_SECONDS} s out of {arguments.minutes:g} min of {probe(arguments.source)}")
     for name, values in seconds.items():
-        print(
-            f"{name:20} {statistics.median(values):8.2f} s  ({len(values)} runs: {min(values):.2f} to {max(values):.2f})"
-        )
+        runs = f"({len(values)} runs: {min(values):.2f} to {max(values):.2f})"
+        print(f"{name:20} {statistics.median(values):8.2f} s  {runs}")
     median = {name: statistics.median(values) for name, values in seconds.items()}
     graph, smart = median["trim+concat graph"], median["smart cut"]
     print(f"graph / smart cut: {graph / smart:.1f}")
