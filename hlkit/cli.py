@@ -25,6 +25,7 @@ from hlkit.sampling import Accelerator, Decoding, read_box
 Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
 LoggerName = Literal["csv", "mlflow", "wandb"]
 Overlay = Literal["none", "score"]
+CutMode = Literal["smart", "keyframe", "encode"]
 ReelSource = Literal["local", "remote"]
 SequenceKind = Literal["gru", "lstm", "none"]
 
@@ -326,6 +327,13 @@ def timeline(
 @_example("reel --overlay score")
 def reel(
     videos: VideosOption = None,
+    cut: Annotated[
+        CutMode | None,
+        typer.Option(
+            help="smart copies what needs no encoding, to the picture; keyframe goes from keyframe to keyframe, in no "
+            "time; encode encodes all. Left out: smart, or encode with an overlay."
+        ),
+    ] = None,
     overlay: Annotated[Overlay, typer.Option(help="none, or score to draw the score on the picture.")] = "none",
     source: Annotated[
         ReelSource, typer.Option(help="local, or remote to cut the site's best quality, fetching the highlights only.")
@@ -335,7 +343,7 @@ def reel(
     verbose: VerboseOption = False,
 ) -> None:
     """Cut the highlights into a reel."""
-    stages.reel(Project(project), videos=videos, overlay=overlay, source=source, redo=redo)
+    stages.reel(Project(project), videos=videos, cut=cut, overlay=overlay, source=source, redo=redo)
 
 
 @_example("export sunday --to edl --to chapters")

@@ -42,6 +42,19 @@ class Cut:
         return f"{format_time(self.start, decimals=3)} to {format_time(self.end, decimals=3)}"
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A file with a stretch of a recording: its own time 0 is the recording's time `offset`, in seconds."""
+
+    info: VideoInfo
+    offset: float = 0.0
+
+
+def picture_count(cut: Cut, rate: Fraction) -> int:
+    """How many pictures show a cut."""
+    return round((Fraction(cut.end) - Fraction(cut.start)) * rate)
+
+
 def reel_rate(info: VideoInfo) -> Fraction:
     """Pictures a second of the reel: constant, and the recording's own rate, freed of rounding."""
     nearest = min(STANDARD_RATES, key=lambda rate: abs(rate / info.fps - 1))
@@ -84,6 +97,20 @@ def plan_cuts(highlights: pl.DataFrame, info: VideoInfo) -> tuple[Cut, ...]:
         else:
             runs.append((first, stop, score))
     return tuple(Cut(float(first / rate), float(stop / rate), score) for first, stop, score in runs)
+
+
+def merge_overlapping(pieces: Sequence[Piece], cuts: Sequence[Cut], rate: Fraction) -> tuple[list[Piece], list[Cut]]:
+    """Make one of each two neighbours out of the same piece where the second begins inside the first or at its end."""
+    merged: list[tuple[Piece, Cut]] = []
+    for piece, cut in zip(pieces, cuts, strict=True):
+        if merged and merged[-1][0] == piece:
+            last = merged[-1][1]
+            if last.start <= cut.start < last.end + 0.5 / rate:
+                known = [each for each in (last.score, cut.score) if each is not None]
+                merged[-1] = piece, Cut(last.start, max(last.end, cut.end), max(known, default=None))
+                continue
+        merged.append((piece, cut))
+    return [piece for piece, _ in merged], [cut for _, cut in merged]
 
 
 def write_cut_list(cuts: Sequence[Cut], target: Path) -> None:

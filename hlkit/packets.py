@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Sound and pictures of a whole recording may end this far apart.
 CUT_OFF_SECONDS = 1.0
+# The first packet's decoding time lies before the time at which anything is shown, and some containers seek by it:
+# so much further before time 0 they are sought, which others refuse.
+BEGIN_SECONDS = 10.0
 # Less sound than this may round to none.
 SHORTEST_SOUND_SECONDS = 0.001
 # Containers store sound and pictures of the same time near each other; none puts them so far apart.
@@ -36,7 +39,7 @@ def check_whole(info: VideoInfo, end: float) -> None:
         HlkitError: when neither pictures nor sound are there shortly before `end`.
     """
     with open_container(info.path) as (container, _):
-        wanted = _origin(container) + end - CUT_OFF_SECONDS
+        wanted = origin_of(container) + end - CUT_OFF_SECONDS
         if any(packet.end >= wanted for packet in _packets(container, None, max(0.0, end - CUT_OFF_SECONDS))):
             return
     reason = f"{info.path.name} ends before {format_time(end, decimals=3)}, though it says that it is longer"
@@ -50,7 +53,7 @@ def find_start(video: Path, start: float, frame_seconds: float) -> tuple[float |
     longer before. The keyframe that ffmpeg will find is looked up, because some containers seek past it.
     """
     with open_container(video) as (container, _):
-        origin = _origin(container)
+        origin = origin_of(container)
     latest = origin + start + frame_seconds / 2
     for seek in (*(start - margin for margin in SEEK_MARGINS if margin < start), None):
         shown = _shown_at(video, latest, seek)
@@ -65,6 +68,17 @@ def _shown_at(video: Path, time: float, seek: float | None) -> float | None:
         near = takewhile(lambda packet: packet.dts <= time, _packets(container, [stream], seek))
         decodable = dropwhile(lambda packet: not packet.is_keyframe, near)
         return max((packet.pts for packet in decodable if packet.pts <= time), default=None)
+
+
+def seek_before(container: InputContainer, time: float) -> None:
+    """Go on reading from somewhere before the container's time `time`, in seconds, or from its beginning."""
+    from av.error import FFmpegError as LibavError
+
+    begin = origin_of(container)
+    try:
+        container.seek(round((time if time > begin else begin - BEGIN_SECONDS) * 1_000_000))
+    except LibavError:
+        container.seek(round(begin * 1_000_000))
 
 
 def has_sound(video: Path, seek: float | None, begin: float, end: float) -> bool:
@@ -93,7 +107,7 @@ def _packets(container: InputContainer, streams: Sequence[Stream] | None, seek: 
 
     try:
         if seek is not None:
-            container.seek(round((_origin(container) + seek) * 1_000_000))
+            container.seek(round((origin_of(container) + seek) * 1_000_000))
         for packet in container.demux(*streams or ()):
             if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
                 ticks = (packet.dts, packet.pts, packet.pts + (packet.duration or 0))
@@ -104,6 +118,6 @@ def _packets(container: InputContainer, streams: Sequence[Stream] | None, seek: 
         _log.info("%s can't be read further: %s", container.name, error)
 
 
-def _origin(container: InputContainer) -> float:
+def origin_of(container: InputContainer) -> float:
     """The container's own timestamp of time 0, in seconds."""
     return (container.start_time or 0) / 1_000_000

@@ -1,8 +1,8 @@
 """The reel: the one video file that is made of a recording's cuts.
 
-Each cut is sought and encoded by itself, so the work grows with the reel and not with the recording. Its pictures go to
-a file of their own; its sound goes, uncompressed and exactly as long as the pictures, to its place in one sound file,
-which is encoded once for the whole reel. So nothing adds up over many cuts.
+Each cut is sought by itself, so the work grows with the reel, not with the recording. Its pictures are copied as they
+are coded where that is safe, else encoded, and go to a file of their own; its sound goes to its place in one sound
+file, which is encoded once for the whole reel. So nothing adds up over many cuts.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from tqdm.auto import tqdm
 
-from hlkit.cuts import Cut, plan_cuts, reel_rate, write_cut_list
+from hlkit.coded import Sources, UnsafeError
+from hlkit.cuts import Cut, Piece, picture_count, plan_cuts, reel_rate, write_cut_list
+from hlkit.gops import CutMode
+from hlkit.mp4 import count_pictures, join_cuts
 from hlkit.overlay import MARGIN, ScoreTexts, frame_rate_of, score_texts, write_pictures
-from hlkit.packets import check_whole, find_start, has_sound
-from hlkit.project import HlkitError, fingerprint, format_time, write_text
-from hlkit.sound import GAP_SECONDS
-from hlkit.video import VideoInfo, find_ffmpeg, open_container, open_ffmpeg, probe, run_ffmpeg
+from hlkit.packets import check_whole, find_start
+from hlkit.project import HlkitError, HlkitWarning, fingerprint, format_time
+from hlkit.soundtrack import place_sound, sound_samples
+from hlkit.splice import SplicePlan, plan_splices, write_splice
+from hlkit.video import find_ffmpeg, open_ffmpeg, probe
 
-__all__ = ["Cut", "Piece", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]
-
-SOUND_RATE = 48_000
-SOUND_FRAME_BYTES = 4  # two channels of 16 bits
+__all__ = ["Cut", "CutMode", "Piece", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]
 
 
 def write_reel(
@@ -41,11 +44,12 @@ def write_reel(
     cuts: Sequence[Cut],
     target: Path,
     *,
+    cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     scores: pl.DataFrame | None = None,
     crf: int = 20,
     progress: bool = True,
-) -> None:
+) -> tuple[Cut, ...]:
     """Cut `cuts` out of `video` and write them, one after another, to one MP4 (H.264 4:2:0, AAC, ready to stream).
 
     The reel has the recording's picture size and its rate, made constant; each cut has exactly the pictures that its
@@ -56,25 +60,26 @@ def write_reel(
         video: the recording.
         cuts: in the order in which they shall be shown; from `plan_cuts`.
         target: where the reel goes; ends with `.mp4`.
+        cut: `"smart"` copies whole GOPs as they are coded and encodes the pictures around them, exact to the picture;
+            `"keyframe"` lets cuts begin and end with GOPs, so that they come out longer, and encodes no picture;
+            `"encode"` encodes all. None is `"smart"`, and with an overlay `"encode"`.
         overlay: `"score"` draws the score in the corner, and needs `scores`.
         scores: the recording's score table.
-        crf: quality, 0 (lossless) to 51; 20 shows no loss in motion.
+        crf: quality of what is encoded, 0 (lossless) to 51; 20 shows no loss in motion.
         progress: show a progress bar in pictures.
+
+    Returns:
+        The cuts that the reel shows: `cuts`, or with `"keyframe"` longer ones; those that then overlap are one.
 
     Raises:
         HlkitError: when there are no cuts, one lies outside the recording, the recording ends early, or `target` can't
             be written.
+
+    Warns (HlkitWarning) when cuts are encoded though they should be copied, once for each reason: only H.264 (8 bits,
+    4:2:0, progressive, limited range, not rotated) in closed GOPs at a steady rate and with constant parameters is.
     """
     pieces = [Piece(probe(Path(video).resolve()))] * len(cuts) if cuts else []
-    write_pieces(pieces, cuts, target, overlay=overlay, scores=scores, crf=crf, progress=progress)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A file with a stretch of a recording: its own time 0 is the recording's time `offset`, in seconds."""
-
-    info: VideoInfo
-    offset: float = 0.0
+    return write_pieces(pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, crf=crf, progress=progress)
 
 
 def write_pieces(
@@ -82,11 +87,12 @@ def write_pieces(
     cuts: Sequence[Cut],
     target: Path,
     *,
+    cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     scores: pl.DataFrame | None = None,
     crf: int = 20,
     progress: bool = True,
-) -> None:
+) -> tuple[Cut, ...]:
     """Write a reel as `write_reel` does, each cut out of the piece of the recording that has its place.
 
     The pieces have one picture size. Times of `cuts` and `scores` are the recording's.
@@ -102,15 +108,22 @@ def write_pieces(
         raise HlkitError(f"The quality (crf) is {crf}. Give 0 (lossless) to 51 (worst); 20 is usual.")
     if overlay not in ("none", "score"):
         raise HlkitError(f"The overlay is '{overlay}'; none and score are allowed.")
+    if cut not in (None, "smart", "keyframe", "encode"):
+        raise HlkitError(f"The way of cutting is '{cut}'; smart, keyframe and encode are allowed.")
+    if overlay != "none" and cut not in (None, "encode"):
+        raise HlkitError(
+            f"Copied pictures can't have an overlay. Choose cut 'encode' in place of '{cut}', or no overlay."
+        )
     if overlay == "score" and scores is None:
         raise HlkitError("The score overlay needs the score table. Run `hlkit infer` first, or choose overlay 'none'.")
     if len(sizes := {(piece.info.width, piece.info.height) for piece in pieces}) > 1:
         shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise HlkitError(f"The picture size changes within the recording ({shown}). Make one reel for each size.")
     texts = score_texts(scores) if overlay == "score" and scores is not None else None
-    job = _Job(tuple(pieces), tuple(cuts), crf, texts)
+    mode = cut or ("smart" if overlay == "none" else "encode")
+    job = _Job(tuple(pieces), tuple(cuts), mode, crf, texts)
     try:
-        _make(job, target, progress)
+        return _make(job, target, progress)
     except OSError as error:
         raise HlkitError(
             f"The reel {target} can't be written: {error.strerror or error}. Choose another folder."
@@ -123,6 +136,7 @@ class _Job:
 
     pieces: tuple[Piece, ...]
     cuts: tuple[Cut, ...]
+    mode: CutMode
     crf: int
     texts: ScoreTexts | None
 
@@ -144,28 +158,24 @@ class _Job:
         Raises:
             HlkitError: when a cut lies outside the recording or is shorter than a picture.
         """
-        counts = [round((Fraction(cut.end) - Fraction(cut.start)) * self.rate) for cut in self.cuts]
+        counts = [picture_count(cut, self.rate) for cut in self.cuts]
         for cut, count, piece in zip(self.cuts, counts, self.pieces, strict=True):
             if count < 1 or cut.end - piece.offset > piece.info.duration + 1 / self.rate:
                 length = format_time(piece.info.duration, decimals=3)
                 raise HlkitError(f"The cut {cut} does not lie in the recording, which is {length} long. Plan it anew.")
         return counts
 
-    def borders(self) -> list[int]:
-        """The sound sample with which each cut begins, and the end of the last."""
-        return [round(pictures / self.rate * SOUND_RATE) for pictures in accumulate(self.counts(), initial=0)]
-
     def key(self) -> str:
         """16 hex digits: the same job gives the same reel."""
         cuts = [[cut.start, cut.end] for cut in self.cuts]
         files = {piece.info.path: fingerprint(piece.info.path) for piece in set(self.pieces)}
         pieces = [[files[piece.info.path], piece.offset] for piece in self.pieces]
-        parts = [pieces, cuts, self.crf, self.texts and astuple(self.texts), find_ffmpeg()]
+        parts = [pieces, cuts, self.mode, self.crf, self.texts and astuple(self.texts), find_ffmpeg()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _make(job: _Job, target: Path, progress: bool) -> None:
-    counts = job.counts()
+def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
+    job.counts()
     for piece in set(job.pieces):
         ends = [cut.end for cut, its in zip(job.cuts, job.pieces, strict=True) if its == piece]
         check_whole(piece.info, max(ends) - piece.offset)
@@ -177,12 +187,18 @@ def _make(job: _Job, target: Path, progress: bool) -> None:
     # A killed run's ffmpeg may still be writing, so no name is used by two attempts.
     attempt = Path(tempfile.mkdtemp(dir=work))
     try:
-        with tqdm(total=sum(counts), desc="reel", unit="frame", mininterval=0.5, disable=not progress) as bar:
-            for number, count in enumerate(counts):
-                _make_cut(job, number, count, work, attempt, bar)
+        with Sources() as sources:
+            plan = plan_splices(sources, job.pieces, job.cuts, job.rate, job.mode)
+            job = replace(job, pieces=plan.pieces, cuts=plan.cuts)
+            counts = [picture_count(cut, job.rate) for cut in job.cuts]
+            for reason, cuts in plan.reasons.items():
+                _warn(job, cuts, reason)
+            with tqdm(total=sum(counts), desc="reel", unit="frame", mininterval=0.5, disable=not progress) as bar:
+                _make_cuts(job, plan, counts, sources, work, attempt, bar)
         reel = attempt / "reel.mp4"
-        _join(job, counts, work, reel)
-        if (found := _picture_count(reel)) != sum(counts):
+        files = [work / f"{number:05d}.mp4" for number in range(len(counts))]
+        join_cuts(files, counts, job.rate, work / "sound.pcm" if job.has_audio else None, reel)
+        if (found := count_pictures(reel)) != sum(counts):
             raise HlkitError(f"The reel has {found} pictures in place of {sum(counts)}. Run it again.")
         with reel.open("rb+") as file:
             os.fsync(file.fileno())
@@ -192,26 +208,59 @@ def _make(job: _Job, target: Path, progress: bool) -> None:
         shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)
+    return job.cuts
 
 
-def _make_cut(job: _Job, number: int, count: int, work: Path, attempt: Path, bar: tqdm[Any]) -> None:
-    """Encode one cut to `work/<number>.mp4`, unless it is there, and put its sound into `work/sound.pcm`."""
-    cut, finished = job.cuts[number], work / f"{number:05d}.mp4"
-    if finished.is_file():
-        bar.update(count)
-        return
-    begin, end = job.borders()[number : number + 2]
-    pictures, sound = attempt / "cut.mp4", attempt / "cut.pcm"
-    sound.unlink(missing_ok=True)
-    before = bar.n
-    _run(_cut_command(job, number, count, end - begin, attempt), lambda done: bar.update(before + done - bar.n))
-    if (found := _picture_count(pictures)) != count:
-        reason = f"{job.pieces[number].info.path.name} gave {found} of the {count} pictures of the cut {cut}"
+def _warn(job: _Job, cuts: int, reason: str) -> None:
+    name, which = job.pieces[0].info.path.name, f"{cuts} of {len(job.cuts)} cuts are"
+    message = f"{name}: {which} encoded in place of copied: {reason}."
+    warnings.warn(message, HlkitWarning, stacklevel=6)
+
+
+def _make_cuts(
+    job: _Job, plan: SplicePlan, counts: list[int], sources: Sources, work: Path, attempt: Path, bar: tqdm[Any]
+) -> None:
+    """Make each cut's `work/<number>.mp4`, unless it is there, and put its sound into `work/sound.pcm`."""
+    borders = [sound_samples(pictures, job.rate) for pictures in accumulate(counts, initial=0)]
+    failed: Counter[str] = Counter()
+    for number, (count, splice, piece) in enumerate(zip(counts, plan.splices, job.pieces, strict=True)):
+        finished, before = work / f"{number:05d}.mp4", bar.n
+        if not finished.is_file():
+            pictures, begin = attempt / "cut.mp4", None
+
+            def show(done: int, before: int = before) -> None:
+                bar.update(before + done - bar.n)
+
+            if splice is not None and plan.style is not None:
+                try:
+                    write_splice(splice, sources.open(piece.info.path), plan.style, number, job.crf, pictures, show)
+                    begin = float(splice.found.begin)
+                except UnsafeError as reason:
+                    failed[str(reason)] += 1
+            if begin is None:
+                begin = _encode_cut(job, plan, number, count, attempt, show)
+            if job.has_audio:
+                container = sources.open(piece.info.path).container
+                place_sound(container, begin, work / "sound.pcm", *borders[number : number + 2])
+            pictures.replace(finished)
+        bar.update(before + count - bar.n)
+    for reason, cuts in failed.items():
+        _warn(job, cuts, reason)
+
+
+def _encode_cut(
+    job: _Job, plan: SplicePlan, number: int, count: int, attempt: Path, on_frames: Callable[[int], object]
+) -> float:
+    """Encode one cut to `attempt/cut.mp4`; returns the container's time with which it begins."""
+    cut, piece = job.cuts[number], job.pieces[number]
+    # The file's first picture may lie a rounding before its time 0.
+    seek, begin = find_start(piece.info.path, max(0.0, cut.start - piece.offset), float(1 / job.rate))
+    sets = None if plan.style is None else plan.style.number(number, "whole")
+    _run(_cut_command(job, number, count, (seek, begin), sets, attempt), on_frames)
+    if (found := count_pictures(attempt / "cut.mp4")) != count:
+        reason = f"{piece.info.path.name} gave {found} of the {count} pictures of the cut {cut}"
         raise HlkitError(f"{reason}: it is cut off or damaged there. Copy or download it again.")
-    if job.has_audio:
-        _place(sound, work / "sound.pcm", begin * SOUND_FRAME_BYTES, end * SOUND_FRAME_BYTES)
-    pictures.replace(finished)
-    bar.update(before + count - bar.n)
+    return begin
 
 
 def _run(output: Any, on_frames: Callable[[int], object]) -> None:
@@ -221,19 +270,21 @@ def _run(output: Any, on_frames: Callable[[int], object]) -> None:
                 on_frames(int(line[6:]))
 
 
-def _cut_command(job: _Job, number: int, count: int, samples: int, folder: Path) -> Any:
-    """The ffmpeg-python node that writes a cut's pictures to `cut.mp4` and its sound to `cut.pcm`."""
+def _cut_command(
+    job: _Job, number: int, count: int, start: tuple[float | None, float], sets: int | None, folder: Path
+) -> Any:
+    """The ffmpeg-python node that writes a cut's pictures to `cut.mp4`.
+
+    `start` is from `find_start`; `sets` the number of the parameter sets, where other pictures have theirs.
+    """
     import ffmpeg
 
-    cut, piece = job.cuts[number], job.pieces[number]
-    path = piece.info.path
-    # The file's first picture may lie a rounding before its time 0.
-    seek, begin = find_start(path, max(0.0, cut.start - piece.offset), float(1 / job.rate))
+    cut, (seek, begin) = job.cuts[number], start
     # Timestamps stay the container's own: versions of ffmpeg differ in what they take for its time 0.
     options: dict[str, Any] = {"copyts": None}
     # Accurate seeking would throw away the picture that began before the cut and is still on screen there.
     options |= {} if seek is None else {"noaccurate_seek": None, "ss": f"{seek:.6f}"}
-    source = ffmpeg.input(f"file:{path}", **options)
+    source = ffmpeg.input(f"file:{job.pieces[number].info.path}", **options)
     # round=near: each picture is the one on screen in the middle of its time, so that rounded timestamps do no harm.
     pictures = source["V:0"].filter("setpts", f"round(PTS-{begin:.9f}/TB)")
     pictures = pictures.filter("fps", fps=str(job.rate), round="near", start_time=0)
@@ -244,15 +295,10 @@ def _cut_command(job: _Job, number: int, count: int, samples: int, folder: Path)
     if job.texts is not None:
         pictures = _with_scores(pictures, job, cut, job.texts, folder)
     # "veryfast" encodes several times as fast as the default, at the same crf with slightly larger files.
-    video = {"c:v": "libx264", "preset": "veryfast", "crf": job.crf, "frames:v": count, "an": None}
-    outputs = [pictures.output(f"file:{folder / 'cut.mp4'}", **video)]
-    # ffmpeg takes a sound track without sound for an error.
-    if piece.info.has_audio and has_sound(path, seek, begin, begin + samples / SOUND_RATE):
-        sound = source["a:0"].filter("asetpts", f"round(PTS-{begin:.9f}/TB)")
-        sound = sound.filter("aresample", SOUND_RATE, **{"async": 1, "min_hard_comp": GAP_SECONDS, "first_pts": 0})
-        sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="stereo").filter("atrim", end_sample=samples)
-        outputs.append(sound.output(f"file:{folder / 'cut.pcm'}", format="s16le", acodec="pcm_s16le"))
-    return ffmpeg.merge_outputs(*outputs)
+    video: dict[str, Any] = {"c:v": "libx264", "preset": "veryfast", "crf": job.crf, "frames:v": count, "an": None}
+    if sets is not None:
+        video["x264-params"] = f"sps-id={sets}:stitchable=1"
+    return pictures.output(f"file:{folder / 'cut.mp4'}", **video)
 
 
 def _with_scores(pictures: Any, job: _Job, cut: Cut, texts: ScoreTexts, folder: Path) -> Any:
@@ -266,40 +312,3 @@ def _with_scores(pictures: Any, job: _Job, cut: Cut, texts: ScoreTexts, folder: 
     score = score.filter("setpts", f"round(PTS+({begin:.6f})/TB)")
     margin = round(job.height * MARGIN) // 2 * 2
     return pictures.overlay(score, x=margin, y=margin)
-
-
-def _place(sound: Path, whole: Path, begin: int, end: int) -> None:
-    """Copy `sound` to the bytes `[begin, end)` of `whole`; where it is too short, silence follows."""
-    whole.touch()
-    sound.touch()
-    os.truncate(sound, end - begin)
-    with sound.open("rb") as source, whole.open("rb+") as file:
-        file.seek(begin)
-        shutil.copyfileobj(source, file, 1 << 20)
-
-
-def _join(job: _Job, counts: list[int], work: Path, reel: Path) -> None:
-    """Put the cuts behind one another, pictures copied and sound encoded, into `reel`."""
-    import ffmpeg
-
-    # The list states times in microseconds. Differences of rounded sums keep each start within half of one, and the
-    # copied pictures' clock ticks are far longer, so that each is put back on its exact tick.
-    borders = [round(pictures / job.rate * 1_000_000) for pictures in accumulate(counts, initial=0)]
-    lengths = [end - begin for begin, end in pairwise(borders)]
-    lines = [f"file {number:05d}.mp4\nduration {length / 1_000_000:.6f}\n" for number, length in enumerate(lengths)]
-    write_text(work / "cuts.txt", "".join(["ffconcat version 1.0\n", *lines]))
-    streams = [ffmpeg.input("cuts.txt", format="concat")["v:0"]]
-    options: dict[str, Any] = {"c:v": "copy", "movflags": "+faststart"}
-    if job.has_audio:
-        streams.append(ffmpeg.input("sound.pcm", format="s16le", ar=SOUND_RATE, ac=2)["a:0"])
-        options |= {"c:a": "aac", "b:a": "160k"}
-    run_ffmpeg(ffmpeg.output(*streams, f"file:{reel}", **options), progress=False, cwd=work)
-
-
-def _picture_count(video: Path) -> int:
-    """How many pictures the file has; 0 also when ffmpeg got none and left a file without a picture track."""
-    try:
-        with open_container(video) as (container, stream):
-            return sum(packet.pts is not None for packet in container.demux(stream))
-    except HlkitError:
-        return 0

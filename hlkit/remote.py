@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from hlkit.alignment import SEARCH_SECONDS, align
 from hlkit.cuts import Cut
+from hlkit.gops import CutMode
 from hlkit.project import HlkitError, atomic_path
 from hlkit.reel import Piece, write_pieces
 from hlkit.segments import FetchError, fetch_segments, get, join_segments, plan_runs, read_playlist
@@ -58,11 +59,12 @@ def write_remote_reel(
     cuts: Sequence[Cut],
     target: Path,
     *,
+    cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     scores: pl.DataFrame | None = None,
     crf: int = 20,
     progress: bool = True,
-) -> None:
+) -> tuple[Cut, ...]:
     """Write the reel of `write_reel` in a larger rendition's pictures; only the cuts' segments of it are fetched.
 
     What has been fetched is kept beside `target` until the reel is finished.
@@ -72,10 +74,14 @@ def write_remote_reel(
         source: where the large one lies, from `find_source`.
         cuts: as for `write_reel`; their pictures are those of the source that show what the local ones show.
         target: where the reel goes; ends with `.mp4`.
+        cut: as for `write_reel`.
         overlay: as for `write_reel`.
         scores: as for `write_reel`.
         crf: as for `write_reel`.
         progress: show progress bars.
+
+    Returns:
+        The cuts that the reel shows, as `write_reel` does.
 
     Raises:
         HlkitError: when a segment can't be had, or the source does not show what the local recording shows.
@@ -85,7 +91,7 @@ def write_remote_reel(
     fetch = _fetch_pieces if source.is_hls and source.sound_url is None else _copy_stretches
     try:
         pieces = align(video, fetch(source, cuts, work, progress), cuts)
-        write_pieces(pieces, cuts, target, overlay=overlay, scores=scores, crf=crf, progress=progress)
+        shown = write_pieces(pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, crf=crf, progress=progress)
     except FetchError:
         raise
     except HlkitError:
@@ -93,6 +99,7 @@ def write_remote_reel(
         shutil.rmtree(work)
         raise
     shutil.rmtree(work)
+    return shown
 
 
 def _fetch_pieces(source: Stream, cuts: Sequence[Cut], work: Path, progress: bool) -> list[Piece]:

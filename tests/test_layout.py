@@ -11,7 +11,7 @@ PACKAGE = ROOT / "hlkit"
 def listed():
     block = re.search(r"```flow\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert block is not None
-    return re.findall(r"[a-z_]+", block[1])
+    return re.findall(r"[a-z_0-9]+", block[1])
 
 
 def imported(path):

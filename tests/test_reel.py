@@ -4,6 +4,7 @@ import math
 import random
 import subprocess
 import sys
+import warnings
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from recordings import SOUND_RATE, make_numbered, number_at, read_number
 from hlkit import reel
 from hlkit.labels import read_labels
 from hlkit.overlay import ScoreTexts, draw_texts, score_texts
-from hlkit.project import HlkitError
+from hlkit.project import HlkitError, HlkitWarning
 from hlkit.reel import Cut, plan_cuts, reel_rate, write_cut_list, write_reel
 from hlkit.video import VideoInfo, probe
 
@@ -48,6 +49,14 @@ def decode(path: Path) -> tuple[list[int], list[Fraction], np.ndarray]:
             sound = np.concatenate([sound, np.zeros(max(0, begin + len(block) - len(sound)), np.float32)])
             sound[max(0, begin) : begin + len(block)] = block[max(0, -begin) :]
     return numbers, times, sound
+
+
+def write_aloud(source: Path, cuts, target: Path, **options) -> list[str]:
+    """Write a reel; what it warned of, without the recording's name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write_reel(source, cuts, target, progress=False, **options)
+    return [str(each.message).removeprefix(f"{source.name}: ") for each in caught if each.category is HlkitWarning]
 
 
 # --- the plan ---
@@ -161,26 +170,33 @@ def picture_times(path: Path) -> list[Fraction]:
         return sorted(packet.pts * packet.time_base - origin for packet in packets)
 
 
+LATE = "1 of 4 cuts are encoded in place of copied: no picture is there yet when it begins."
+OPEN = (
+    "2 of 4 cuts are encoded in place of copied: its GOPs are open: pictures after a keyframe need some from before it."
+)
+
+
+@pytest.mark.parametrize("cut", ["smart", "encode"])
 @pytest.mark.parametrize(
-    ("suffix", "fps", "options"),
+    ("suffix", "fps", "options", "said"),
     [
-        ("mp4", "30", {}),
-        ("mp4", "60000/1001", {"gop": 250}),
-        ("mp4", "24000/1001", {"start": 0.3}),
-        ("mkv", "30000/1001", {}),
-        ("mkv", "60", {"sound": False}),
-        ("ts", "30", {"gop": 60}),
-        ("ts", "60000/1001", {"start": 0.21}),
-        ("mp4", "30", {"options": {"x264-params": "open-gop=1"}, "bframes": 4}),
+        ("mp4", "30", {}, []),
+        ("mp4", "60000/1001", {"gop": 250}, []),
+        ("mp4", "24000/1001", {"start": 0.3}, [LATE]),
+        ("mkv", "30000/1001", {}, []),
+        ("mkv", "60", {"sound": False}, []),
+        ("ts", "30", {"gop": 60}, []),
+        ("ts", "60000/1001", {"start": 0.21}, [LATE]),
+        ("mp4", "30", {"options": {"x264-params": "open-gop=1"}, "bframes": 4}, [OPEN]),
         # Without an edit list the pictures come as much later as B-frames are reordered.
-        ("mp4", "30", {"container_options": {"movflags": "frag_keyframe+empty_moov"}, "start": 0.0}),
+        ("mp4", "30", {"container_options": {"movflags": "frag_keyframe+empty_moov"}, "start": 0.0}, [LATE]),
     ],
 )
-def test_the_reel_shows_exactly_the_pictures_of_the_cuts(suffix, fps, options, tmp_path):
+def test_the_reel_shows_exactly_the_pictures_of_the_cuts(suffix, fps, options, said, cut, tmp_path):
     source, target = tmp_path / f"it's a, 100%; [source]:.{suffix}", tmp_path / "out put's" / "reel.mp4"
     make_numbered(source, seconds=6, fps=fps, **{"sound": True, **options})
     cuts = plan_cuts(spans(*CUTS), probe(source))
-    write_reel(source, cuts, target, progress=False)
+    assert write_aloud(source, cuts, target, cut=cut) == (said if cut == "smart" else [])
     numbers, shown_at, sound = decode(target)
     rate = Fraction(fps)
     if "start" in options:
@@ -199,7 +215,8 @@ def test_a_variable_rate_becomes_constant(tmp_path):
     source, target = tmp_path / "vfr.mp4", tmp_path / "reel.mp4"
     times = make_numbered(source, seconds=8, fps=30, vfr=True, sound=True)
     cuts = plan_cuts(spans((0.5, 2.0), (3.01, 4.4), (5.0, 7.9)), probe(source))
-    write_reel(source, cuts, target, progress=False)
+    unsteady = "3 of 3 cuts are encoded in place of copied: its pictures do not come at a steady rate."
+    assert write_aloud(source, cuts, target) == [unsteady]
     numbers, shown_at, _ = decode(target)
     rate = reel_rate(probe(source))
     assert shown_at == [pytest.approx(n / rate, abs=1e-6) for n in range(len(numbers))]
@@ -211,7 +228,7 @@ def test_a_picture_that_stays_for_seconds_is_there_when_a_cut_begins_with_it(tmp
     source, target = tmp_path / "slow.mp4", tmp_path / "reel.mp4"
     times = make_numbered(source, seconds=60, fps="1/2", vfr=True, gop=250)
     cuts = [Cut(start, start + 4) for start in range(6, 50, 6)]
-    write_reel(source, cuts, target, progress=False)
+    write_reel(source, cuts, target, cut="encode", progress=False)
     rate = reel_rate(probe(source))
     begins = [max(time for time in times if time <= cut.start + 1 / rate / 2) for cut in cuts]
     assert any(cut.start - begin > 1.5 for cut, begin in zip(cuts, begins, strict=True))
@@ -411,7 +428,7 @@ def test_pictures_that_are_missing_in_the_middle_are_named(source, tmp_path, mon
     real = reel._cut_command
     monkeypatch.setattr(reel, "_cut_command", lambda job, cut, count, *rest: real(job, cut, count - 1, *rest))
     with pytest.raises(HlkitError, match=r"a\.mp4 gave 29 of the 30 pictures of the cut 0:00:01\.000 to 0:00:02\.000"):
-        write_reel(source, [Cut(1, 2)], tmp_path / "reel.mp4", progress=False)
+        write_reel(source, [Cut(1, 2)], tmp_path / "reel.mp4", cut="encode", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -434,23 +451,26 @@ def loud(call):
         os.write(1, b".\\n")
         return result
     return wrapped
-for name in ("_run", "_place", "_join", "_picture_count"):
+for name in ("_run", "write_splice", "place_sound", "join_cuts", "count_pictures"):
     setattr(reel, name, loud(getattr(reel, name)))
-cuts = [reel.Cut(start, start + 0.5) for start in (0, 1, 2, 3)]
-reel.write_reel(Path(sys.argv[1]), cuts, Path(sys.argv[2]), progress=False)
+cuts = [reel.Cut(start + 0.6, start + 1.5) for start in (0, 1, 2, 3)]
+reel.write_reel(Path(sys.argv[1]), cuts, Path(sys.argv[2]), cut=sys.argv[3], progress=False)
 """
-# Before and after `_run`, `_picture_count` and `_place` for each of four cuts, then `_join` and `_picture_count`.
-WORDS = 4 * 6 + 4
+# Before and after what is done for each of four cuts (`_run` and `count_pictures`, or `write_splice`; `place_sound`),
+# then `join_cuts` and `count_pictures`.
+WORDS = {"encode": 4 * 6 + 4, "smart": 4 * 4 + 4}
 
 
+@pytest.mark.parametrize("mode", ["smart", "encode"])
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_reel_leaves_nothing_and_is_taken_up(source, kills, tmp_path, monkeypatch):
-    cuts, target = [Cut(start, start + 0.5) for start in (0, 1, 2, 3)], tmp_path / "reel.mp4"
-    write_reel(source, cuts, tmp_path / "clean.mp4", progress=False)
+def test_a_killed_reel_leaves_nothing_and_is_taken_up(source, kills, mode, tmp_path, monkeypatch):
+    cuts, target = [Cut(start + 0.6, start + 1.5) for start in (0, 1, 2, 3)], tmp_path / "reel.mp4"
+    write_reel(source, cuts, tmp_path / "clean.mp4", cut=mode, progress=False)
     dice = random.Random(1)
     # The last kill comes when two cuts are finished, so that they are there to be taken up.
-    for words in [*(dice.randrange(1, WORDS) for _ in range(kills - 1)), WORDS // 2 + 1]:
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(source), str(target)], stdout=subprocess.PIPE)
+    for words in [*(dice.randrange(1, WORDS[mode]) for _ in range(kills - 1)), WORDS[mode] // 2 + 1]:
+        command = [sys.executable, "-c", CHILD, str(source), str(target), mode]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert child.stdout is not None
         for _ in range(words):
             child.stdout.readline()
@@ -462,23 +482,24 @@ def test_a_killed_reel_leaves_nothing_and_is_taken_up(source, kills, tmp_path, m
             assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
             target.unlink()
     made = []
-    real = reel._run
-    monkeypatch.setattr(reel, "_run", lambda output, on_frames: made.append(output) or real(output, on_frames))
-    write_reel(source, cuts, target, progress=False)
-    assert len(made) <= 2
+    for name in ("_run", "write_splice"):
+        real = getattr(reel, name)
+        monkeypatch.setattr(reel, name, lambda *args, real=real: made.append(args) or real(*args))
+    write_reel(source, cuts, target, cut=mode, progress=False)
+    assert 1 <= len(made) <= 2
     assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.mp4", "reel.mp4"]
 
 
 def test_the_reel_appears_only_after_it_was_checked(source, tmp_path, monkeypatch):
-    target, seen, real = tmp_path / "reel.mp4", [], reel._picture_count
+    target, seen, real = tmp_path / "reel.mp4", [], reel.count_pictures
 
     def count(path):
         seen.append(target.exists())
         return real(path)
 
-    monkeypatch.setattr(reel, "_picture_count", count)
-    write_reel(source, [Cut(1, 1.5)], target, progress=False)
+    monkeypatch.setattr(reel, "count_pictures", count)
+    write_reel(source, [Cut(1, 1.5)], target, cut="encode", progress=False)
     assert seen == [False, False]
     assert target.exists()
 
@@ -489,7 +510,7 @@ def test_an_interrupted_reel_goes_on_and_a_changed_one_starts_anew(source, tmp_p
 
     cuts, target = [Cut(1, 1.5), Cut(3, 3.5)], tmp_path / "reel.mp4"
     with monkeypatch.context() as patch:
-        patch.setattr(reel, "_join", interrupt)
+        patch.setattr(reel, "join_cuts", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_reel(source, cuts, target, progress=False)
     (left,) = tmp_path.iterdir()

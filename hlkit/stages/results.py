@@ -9,6 +9,7 @@ from typing import Literal
 
 import polars as pl
 
+from hlkit.gops import CutMode
 from hlkit.labels import TIME_TOLERANCE, read_labels, write_labels
 from hlkit.project import HlkitError, Project, fingerprint, format_time
 from hlkit.stages import tables
@@ -141,6 +142,7 @@ def reel(
     project: Project,
     *,
     videos: Sequence[str] | None = None,
+    cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     source: Literal["local", "remote"] = "local",
     redo: bool = False,
@@ -152,6 +154,9 @@ def reel(
     Args:
         project: must have the recordings and their highlights.
         videos: those that have highlights, unless named.
+        cut: `smart` copies what lies between the cuts' first and last keyframes and encodes the rest, exact to the
+            picture; `keyframe` goes from keyframe to keyframe and encodes no picture; `encode` encodes all. None is
+            `smart`, or `encode` with an overlay. The reel's own cuts are written to `reels/<id>.cuts.csv`.
         overlay: `score` draws the score on the picture.
         source: cut the `local` recording, or the best rendition of the `remote` site that it came from: only the
             highlights' own stretches are fetched, and laid over the recording to the frame.
@@ -159,14 +164,14 @@ def reel(
         progress: show a progress bar.
         say: takes the lines for the user.
     """
-    from hlkit.reel import plan_cuts, write_reel
+    from hlkit.reel import plan_cuts, write_cut_list, write_reel
     from hlkit.remote import find_source, write_remote_reel
 
     reels = []
     for video in tables.highlight_videos(project, videos):
         table, target, recording = project.reel(video, ".csv"), project.reel(video), project.video(video)
         made_from = {"highlights": fingerprint(table), "video": fingerprint(recording), "overlay": overlay}
-        made_from |= {"source": source}
+        made_from |= {"source": source, "cut": cut}
         reels.append(target)
         if already_done(project, "reel", video, made_from, redo, say):
             continue
@@ -175,10 +180,14 @@ def reel(
         cuts = plan_cuts(highlights, probe(recording))
         if source == "remote" and cuts:
             distant = find_source(tables.source_of(project, video))
-            write_remote_reel(recording, distant, cuts, target, overlay=overlay, scores=scores, progress=progress)
+            cuts = write_remote_reel(
+                recording, distant, cuts, target, cut=cut, overlay=overlay, scores=scores, progress=progress
+            )
         else:
-            write_reel(recording, cuts, target, overlay=overlay, scores=scores, progress=progress)
-        project.mark_done("reel", video, made_from, [target])
+            cuts = write_reel(recording, cuts, target, cut=cut, overlay=overlay, scores=scores, progress=progress)
+        shown = project.reel(video, ".cuts.csv")
+        write_cut_list(cuts, shown)
+        project.mark_done("reel", video, made_from, [target, shown])
         seconds = sum(cut.end - cut.start for cut in cuts)
         say(f"{video}: a reel of {len(cuts)} highlights, {format_time(seconds)}: {target}")
     return reels

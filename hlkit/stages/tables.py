@@ -61,6 +61,10 @@ def content(project: Project, video: str) -> str:
     return fingerprint(project.video(video) if video in project.video_ids() else project.index(video))
 
 
+# Besides the label files, `reels` has LosslessCut's lists and what each reel shows.
+OTHER_LISTS = (".losslesscut.csv", ".cuts.csv")
+
+
 class FrameSettings(NamedTuple):
     """What a video's frames are: frames per second (an exact fraction as text), pixels, and part of the picture."""
 
@@ -209,8 +213,7 @@ def highlight_videos(project: Project, videos: Sequence[str] | None = None) -> l
     Raises:
         HlkitError: when there is none.
     """
-    # LosslessCut's lists lie beside the label files.
-    tables = (file for file in project.reel("any").parent.glob("*.csv") if not file.name.endswith(".losslesscut.csv"))
+    tables = (file for file in project.reel("any").parent.glob("*.csv") if not file.name.endswith(OTHER_LISTS))
     chosen = list(videos or sorted(file.stem for file in tables))
     if not chosen:
         raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
