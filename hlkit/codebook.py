@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hlkit.project import HlkitError
+from hlkit.sound import SLICES_PER_SECOND
 
 WORDS = 256
 # Three slices, 83 ms: the attack of a shot, a syllable.
@@ -26,6 +27,10 @@ LEAST_LIKENESS = 0.3
 MOST_PATCHES = 20_000
 QUIET_SHARE = 0.2
 FRAMES_PER_BLOCK = 512
+
+
+class TooLittleSoundError(HlkitError):
+    """There is less sound than there are words to learn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +79,7 @@ def learn_codebook(spectra: Sequence[np.ndarray], *, seed: int = 0) -> Codebook:
         seed: of the draw of patches and the first words.
 
     Raises:
-        HlkitError: when there is less sound than words.
+        TooLittleSoundError: when there is less sound than words.
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
@@ -82,8 +87,9 @@ def learn_codebook(spectra: Sequence[np.ndarray], *, seed: int = 0) -> Codebook:
     rng = np.random.default_rng(seed)
     patches = np.concatenate([_loud_patches(spectrum, rng) for spectrum in spectra])
     if len(patches) < 2 * WORDS:
-        raise HlkitError(
-            f"There are {len(patches) / 36:.0f} s of sound, too little to learn {WORDS} sounds from. Add more video."
+        raise TooLittleSoundError(
+            f"There are {len(patches) / SLICES_PER_SECOND:.0f} s of it that are not quiet, too little to learn {WORDS} "
+            "sounds from. Add more video."
         )
     pca = PCA(PATCH_FEATURES, whiten=True, random_state=seed).fit(_flattened(patches))
     whitening = (pca.components_ / np.sqrt(pca.explained_variance_)[:, None]).T.astype(np.float32)

@@ -6,6 +6,7 @@ sound words, by how much the chat lags) and turns material into the sources that
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,13 +18,14 @@ import polars as pl
 import torch
 from tqdm.auto import tqdm
 
-from hlkit.codebook import Codebook, learn_codebook
+from hlkit.codebook import Codebook, TooLittleSoundError, learn_codebook
 from hlkit.device import autocast, pick_device
 from hlkit.models import Model
-from hlkit.project import HlkitError
+from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rankings import average_precision
 from hlkit.shards import FrameReader
 from hlkit.signals import chat_activity
+from hlkit.sound import is_silent
 
 # Motion is taken from small pictures, in which the noise of an encoder is gone, and told for each of 8 x 8 cells.
 MOTION_PIXELS = 32
@@ -71,7 +73,10 @@ class Recipe:
 
     def sources(self, material: Material) -> dict[str, np.ndarray | None]:
         """The sources of a video: `sound`, `motion`, `picture` and `chat`, each float (frames, width) or None."""
-        sound = None if material.sound is None or self.codebook is None else self.codebook.encode(material.sound)
+        # A muted track is no sound, not a quiet game.
+        sound = None
+        if material.sound is not None and self.codebook is not None and not is_silent(material.sound):
+            sound = self.codebook.encode(material.sound)
         chat = None
         if material.chat is not None and self.chat_delay is not None:
             chat = _chat_table(material, self.chat_delay)
@@ -93,10 +98,27 @@ class Recipe:
 
 
 def learn_recipe(materials: Sequence[Material], labels: Sequence[np.ndarray], *, seed: int = 0) -> Recipe:
-    """Learn the sound words (without labels) and the chat's delay (from int labels, a row a frame) of some videos."""
-    spectra = [material.sound for material in materials if material.sound is not None]
+    """Learn the sound words (without labels) and the chat's delay (from int labels, a row a frame) of some videos.
+
+    What there is too little of to learn from is left out, with an `HlkitWarning`.
+    """
+    spectra = [each.sound for each in materials if each.sound is not None and not is_silent(each.sound)]
     chats = [(each, label) for each, label in zip(materials, labels, strict=True) if each.chat is not None]
-    return Recipe(learn_codebook(spectra, seed=seed) if spectra else None, learn_delay(chats) if chats else None)
+    book, delay = None, None
+    try:
+        book = learn_codebook(spectra, seed=seed) if spectra else None
+    except TooLittleSoundError as error:
+        _leave_out("sound", str(error))
+    known = np.concatenate([label[label >= 0] > 0 for _, label in chats]) if chats else np.empty(0, dtype=bool)
+    if known.any() and not known.all():
+        delay = learn_delay(chats)
+    elif chats:
+        _leave_out("chat", "The videos that have one hold no highlights, or nothing else.")
+    return Recipe(book, delay)
+
+
+def _leave_out(source: str, reason: str) -> None:
+    warnings.warn(f"The {source} is not learned from. {reason}", HlkitWarning, stacklevel=3)
 
 
 def learn_delay(chats: Sequence[tuple[Material, np.ndarray]]) -> float:

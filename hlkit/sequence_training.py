@@ -104,8 +104,8 @@ def fit_sequence(
     folds = fold_frames(frames, members, chunk_seconds=chunk_seconds, purge_seconds=purge_seconds, seed=seed)
     if not folds:
         warnings.warn(
-            "The highlights lie in one stretch of the video, so none can be held back: how good the model is stays "
-            "unknown. Label another highlight somewhere else.",
+            "The highlights lie too near to each other for some to be held back: how good the model is stays unknown. "
+            "Label another highlight somewhere else.",
             HlkitWarning,
             stacklevel=2,
         )
@@ -205,11 +205,13 @@ def _judged(
     if not held:
         return Fit(model, frames.clear().with_columns(score=pl.lit(0.0, dtype=pl.Float32)), {})
     numbers, labels = frames["frame"].to_numpy(), frames["label"].to_numpy()
-    logits = torch.empty(len(frames), len(model.config.classes))
+    logits = torch.zeros(len(frames), len(model.config.classes))
     for fold, rows in enumerate(held):
         members = [index for index in range(model.config.members) if index % len(held) == fold]
         logits[torch.from_numpy(rows)] = model.logits(inputs, numbers, run, members)[torch.from_numpy(rows)]
-    known = labels >= 0
+    known = (labels >= 0) & np.any(held, axis=0)
+    if not (labels[known] > 0).any() or not (labels[known] == 0).any():
+        return Fit(model, frames.clear().with_columns(score=pl.lit(0.0, dtype=pl.Float32)), {})
     seen, truth = logits[torch.from_numpy(known)], torch.from_numpy(labels[known].astype(np.int64))
     model.temperature.copy_(fit_temperature(seen, truth))
     probabilities = (logits / model.temperature).softmax(1).numpy()

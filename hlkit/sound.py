@@ -64,6 +64,11 @@ def slices_per_frame(fps: str | float | Fraction) -> int:
     return max(1, round(SLICES_PER_SECOND / frame_rate(fps)))
 
 
+def is_silent(spectrum: np.ndarray) -> bool:
+    """Whether a spectrogram from `log_mel` is of a track that was muted: all of it lies within a decibel."""
+    return bool(np.ptp(spectrum) < 1.0)
+
+
 def log_mel(video: Path, *, fps: str | float | Fraction, count: int, progress: bool = True) -> np.ndarray:
     """The log-mel spectrogram of a recording with sound, cut at frame times.
 

@@ -123,8 +123,9 @@ def fold_frames(
         chunk_seconds, purge_seconds, seed: as for `split_frames`.
 
     Returns:
-        For each fold two masks, bool (rows,): what to learn from, and what is held back. Empty when fewer than two
-        chunks hold highlights, so that none can be spared.
+        For each fold two masks, bool (rows,): what to learn from, which has both highlights and background, and what is
+        held back. A chunk is held back by no fold when too little to learn from would be left. Empty when there are
+        fewer than two folds.
 
     Raises:
         HlkitError: for an argument out of range.
@@ -142,7 +143,10 @@ def fold_frames(
         dealt[rng.permutation(np.flatnonzero(group))] = np.arange(group.sum()) % folds
     closed = blocks.with_columns(pl.col("start") - purge_seconds, pl.col("end") + purge_seconds)
     held = [(dealt == fold)[chunk.to_numpy()] for fold in range(folds)]
-    return [(~covered(frames, closed.filter(pl.Series(dealt == fold))), held[fold]) for fold in range(folds)]
+    parts = [(~covered(frames, closed.filter(pl.Series(dealt == fold))), held[fold]) for fold in range(folds)]
+    labels = frames["label"].to_numpy()
+    kept = [(learned, back) for learned, back in parts if (labels[learned] > 0).any() and (labels[learned] == 0).any()]
+    return kept if len(kept) > 1 else []
 
 
 def rebalance(labels: np.ndarray | pl.Series, positive_share: float | None = 0.3) -> np.ndarray:

@@ -19,7 +19,7 @@ from hlkit.features import (
     watch,
 )
 from hlkit.models import ResNetClassifier
-from hlkit.project import HlkitError
+from hlkit.project import HlkitError, HlkitWarning
 from hlkit.signals import chat_activity
 
 
@@ -55,6 +55,27 @@ def test_the_delay_of_the_chat_is_learned(delay, seed):
     recipe = learn_recipe([Material(frames, chat=chat(*excited, *idle))], [labels])
     assert recipe.chat_delay == pytest.approx(delay, abs=2)
     assert recipe.sources(Material(frames))["chat"] is None
+
+
+def test_what_there_is_too_little_of_is_left_out_aloud():
+    frames = pl.DataFrame({"video": ["a"] * 90, "frame": range(90), "time": np.arange(90) / 3})
+    rng = np.random.default_rng(0)
+    short = rng.normal(-40, 9, (12, 12, 40)).astype(np.float32)
+    with pytest.warns(HlkitWarning, match="The sound is not learned from. There are [0-9] s of it that are not quiet"):
+        assert learn_recipe([Material(frames[:12], sound=short)], [np.zeros(12)]).codebook is None
+    idle = chat(*[(float(second), "a", 0) for second in range(30)])
+    with pytest.warns(HlkitWarning, match="The chat is not learned from"):
+        assert learn_recipe([Material(frames, chat=idle)], [np.zeros(90)]).chat_delay is None
+
+
+def test_a_muted_track_is_no_sound():
+    frames = pl.DataFrame({"video": ["a"] * 300, "frame": range(300), "time": np.arange(300) / 3})
+    muted = np.full((300, 12, 40), -80, dtype=np.float32)
+    loud = np.random.default_rng(0).normal(-40, 9, (300, 12, 40)).astype(np.float32)
+    assert learn_recipe([Material(frames, sound=muted)], [np.zeros(300)]).codebook is None
+    recipe = learn_recipe([Material(frames, sound=loud), Material(frames, sound=muted)], [np.zeros(300)] * 2)
+    assert recipe.sources(Material(frames, sound=loud))["sound"] is not None
+    assert recipe.sources(Material(frames, sound=muted))["sound"] is None
 
 
 def test_motion_is_told_by_place():

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hlkit.project import HlkitError, HlkitWarning
-from hlkit.split import assign_chunks, chunk_splitter, rebalance, split_frames
+from hlkit.split import assign_chunks, chunk_splitter, fold_frames, rebalance, split_frames
 
 # A shared machine stalls now and then; that is no fault of the code.
 unhurried = settings(deadline=None)
@@ -235,3 +235,29 @@ def test_rebalance_by_hand_and_at_its_edges():
         rebalance(np.zeros(0))
     with pytest.raises(HlkitError, match="positive_share=30 is not allowed"):
         rebalance(np.array([0, 1]), 30)
+
+
+def test_a_fold_that_would_leave_nothing_to_learn_from_is_left_out():
+    # Two highlights over the border of two chunks: whichever chunk is held back, the purge takes the other's share.
+    frames = pl.DataFrame({"video": "a", "time": np.arange(360) / 3, "frame": range(360)})
+    frames = frames.with_columns(label=pl.col("time").is_between(27, 33, closed="left").cast(pl.Int8))
+    assert fold_frames(frames, 8) == []
+    assert len(fold_frames(frames, 8, purge_seconds=0)) == 2
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 290), st.floats(1, 60)), min_size=1, max_size=5),
+    st.integers(2, 8),
+    st.integers(0, 3),
+)
+def test_every_fold_has_both_classes_to_learn_from(spans, folds, seed):
+    time = np.arange(900) / 3
+    label = np.zeros(900, dtype=np.int8)
+    for start, length in spans:
+        label[(time >= start) & (time < start + length)] = 1
+    frames = pl.DataFrame({"video": "a", "time": time, "frame": range(900), "label": label})
+    parts = fold_frames(frames, folds, seed=seed)
+    assert len(parts) != 1
+    for learned, back in parts:
+        assert set(label[learned]) == {0, 1}
+        assert not (learned & back).any()

@@ -19,6 +19,7 @@ from hlkit.metrics import CARD_SCHEMA, EVENT_CARD_SCHEMA
 from hlkit.project import HlkitError, HlkitWarning, Project
 from hlkit.reel import plan_cuts
 from hlkit.stages.materials import stored_material
+from hlkit.stages.sequences import sequence_file
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
 
 
@@ -107,6 +108,59 @@ def test_the_chat_is_one_of_the_signals(copied):
     assert table.filter(name="chat rate")["ap"].item() > 0.9
 
 
+def test_what_a_run_learned_from_is_its_own_and_not_the_projects(copied):
+    stages.infer(copied, run="first", videos=["learn"], progress=False, say=lambda line: None)
+    copied.save_settings(train_videos=["judge"])
+    said = []
+    stages.score(copied, redo=True, say=said.append)
+    assert [line.split(":")[0] for line in said[:2]] == [
+        "Scorecard of 'first' on judge (not learned from)",
+        "Scorecard of 'first' on learn (learned from)",
+    ]
+    said.clear()
+    assert stages.infer(copied, progress=False, say=said.append) == ["judge"]
+
+
+def test_a_run_without_its_sequence_model_is_not_whole(copied):
+    sequence_file(copied, "first").unlink()
+    with pytest.raises(HlkitError, match=r"sequence\.ckpt is missing, so 'first' is not whole.*--run first --redo"):
+        stages.infer(copied, redo=True, progress=False)
+
+
+def test_a_video_that_lost_its_sound_says_what_it_is_scored_without(copied):
+    copied.video("judge").unlink()
+    for file in copied.signals("judge").glob("sound-*"):
+        file.unlink()
+    said = []
+    stages.infer(copied, videos=["judge"], redo=True, progress=False, say=said.append)
+    assert said[0] == "judge: it has no sound, which first learned from; scored by the rest."
+
+
+def test_a_part_of_a_video_is_judged_by_the_labels_of_that_part(copied):
+    # The first of two highlights, and a second of the other.
+    stages.infer(copied, videos=["judge"], end=51, redo=True, progress=False, say=lambda line: None)
+    said = []
+    table = stages.score(copied, say=said.append)
+    assert said[0].startswith("Scorecard of 'first' on judge (not learned from, 0:00:51 of 0:01:30)")
+    assert table.filter(name="random")["ap"].item() == pytest.approx(9 / 51, abs=0.01)
+    stages.infer(copied, videos=["judge"], end=45, redo=True, progress=False, say=lambda line: None)
+    stages.score(copied, say=said.append)
+    assert "of 1 (at least half" in said[-1]
+
+
+def test_runs_that_scored_other_moments_are_not_compared(copied):
+    shutil.copytree(copied.model("first"), copied.model("second"))
+    scores = pl.read_parquet(copied.scores("first", "judge"))
+    copied.scores("second", "judge").parent.mkdir()
+    scores.with_columns(pl.col("time") + 1).write_parquet(copied.scores("second", "judge"))
+    with pytest.raises(HlkitError, match="scored different frames of judge"):
+        stages.compare(copied, runs=["first", "second"])
+    scores.write_parquet(copied.scores("second", "judge"))
+    said = []
+    assert stages.compare(copied, runs=["first", "second"], say=said.append)["difference"].to_list() == [None, 0]
+    assert "learned from" not in said[0]
+
+
 def test_pictures_that_could_not_be_had_leave_the_sound_in_step(copied):
     whole = stored_material(copied, "judge", progress=False)
     index = read_index(copied.frames / "judge")
@@ -120,15 +174,25 @@ def test_pictures_that_could_not_be_had_leave_the_sound_in_step(copied):
     assert scores["time"].to_list() == lacking.frames["time"].to_list()
 
 
-def test_a_wanted_precision_picks_less_than_a_lower_one(copied):
-    said, picked = [], {}
-    for precision in (0.3, 0.95):
-        stages.timeline(copied, window_seconds=1, precision=precision, say=said.append)
-        picked[precision] = read_labels(copied.reel("judge", ".csv"))
-    lengths = [float((spans["end"] - spans["start"]).sum()) for spans in picked.values()]
-    assert lengths[0] >= lengths[1] > 0
+def test_what_is_picked_has_the_wanted_precision_on_held_back_chunks(copied):
+    held_out = pl.read_parquet(copied.model("first") / "held_out.parquet")
+    # Half of what scores above 0.6 is highlight, and nearly all above 0.9; an hour, so that ends matter little.
+    time = np.arange(10_800) / 3
+    label = (time % 60 < 10).astype(np.int8)
+    score = np.where(label == 1, 0.95, np.where((time % 60 >= 30) & (time % 60 < 40), 0.7, 0.1)).astype(np.float32)
+    made = pl.DataFrame({"video": "learn", "frame": range(10_800), "time": time, "label": label, "score": score})
+    made.cast({"label": held_out.schema["label"]}).write_parquet(copied.model("first") / "held_out.parquet")
+    said = []
+    for wanted, least, most in ((0.3, 0.3, 0.55), (0.7, 0.7, 1.0)):
+        stages.timeline(copied, window_seconds=1, precision=wanted, say=said.append)
+        reached = int(re.search(r", (\d+)% of what is picked", said[-2])[1]) / 100
+        assert least <= reached <= most
+    with pytest.raises(HlkitError, match=r"No threshold has a precision of 1; the best has 0\.8\d.*--window-seconds"):
+        stages.timeline(copied, window_seconds=1, precision=1)
     with pytest.raises(HlkitError, match="one of threshold, minutes and precision"):
         stages.timeline(copied, precision=0.5, minutes=1)
+    with pytest.raises(HlkitError, match=r"The precision is 1\.5"):
+        stages.timeline(copied, precision=1.5)
     (copied.model("first") / "held_out.parquet").unlink()
     with pytest.raises(HlkitError, match="its precision is not known"):
         stages.timeline(copied, precision=0.5)

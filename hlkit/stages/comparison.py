@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,15 +48,17 @@ def compare(
     for video, spans in labels.items():
         if spans is None:
             continue
-        base = None
+        base, times = None, None
         for run in runs:
             frames = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
             truth, scores = covered(frames, spans), frames["score"].to_numpy()
             figures = average_precision(truth, scores), average_precision(truth, frames["intensity"])
-            if base is None:
-                base, interval = scores, (None, None, None)
-            elif len(base) != len(scores):
-                raise HlkitError(f"The runs scored different frames of {video}. Score it again: `hlkit infer --redo`.")
+            if base is None or times is None:
+                base, times, interval = scores, frames["time"], (None, None, None)
+            elif not times.equals(frames["time"]):
+                raise HlkitError(
+                    f"The runs scored different frames of {video}. Score it again by both: `hlkit infer --redo`."
+                )
             else:
                 chunks = assign_chunks(frames)["chunk"]
                 difference = figures[0] - average_precision(truth, base)
@@ -76,7 +77,9 @@ def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame)
     width = max(len(run) for run in runs) + 2
     lines = []
     for (video,), part in table.group_by(["video"], maintain_order=True):
-        lines.append(f"Runs on {video}, average precision:")
+        teachers = [run for run in runs if video in tables.learned_from(project, run)]
+        learned = f" (learned from by {', '.join(teachers)})" if teachers else ""
+        lines.append(f"Runs on {video}{learned}, average precision:")
         lines.append(f"  {'':<{width}}{'frames':>8}{'smoothed':>10}   difference, 95 % interval")
         for _, run, ap, smoothed, difference, low, high in part.iter_rows():
             against = "" if difference is None else f"   {difference:+.3f}, {low:+.3f} to {high:+.3f}"
@@ -91,10 +94,7 @@ def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame)
 
 def _settings(project: Project, run: str) -> dict[str, Any]:
     """What a run was trained with, in one flat table."""
-    try:
-        content = json.loads(tables.checkpoint(project, run).with_name("config.json").read_text(encoding="utf-8"))
-        flat = content["model"] | content["training"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HlkitError(f"The settings of '{run}' are missing or damaged ({error}). Train it again.") from error
-    held = tables.checkpoint(project, run).with_name("sequence.ckpt").is_file()
-    return {key: value for key, value in flat.items() if key != "config"} | {"sequence model": held}
+    config = tables.run_config(project, run)
+    flat = config["model"] | config["training"] | {"sequence": config.get("sequence", "none")}
+    flat["videos"] = ", ".join(tables.learned_from(project, run))
+    return {key: value for key, value in flat.items() if key != "config"}

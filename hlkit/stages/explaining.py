@@ -9,7 +9,7 @@ from hlkit.frames import FrameReader, read_index
 from hlkit.project import Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run
-from hlkit.stages.sequences import explains_peaks, stored_sources
+from hlkit.stages.sequences import explains_peaks, reads_pictures, stored_sources
 
 
 def explain(
@@ -22,8 +22,9 @@ def explain(
 ) -> list[Path]:
     """Draw what spoke for the highest score of each video: pictures in `scores/<run>`. Returns them.
 
-    `<id>-lime.png` shows it in the picture, as the picture network saw it, and `<id>-peak.png` in the seconds of sound
-    and motion around it, as the sequence model read them.
+    `<id>-peak.png` shows it in the seconds of sound and motion around it, as the sequence model read them, and
+    `<id>-lime.png` in the picture, as the picture network saw it; where that network began from random weights, it has
+    no part in the score of a sequence model, and the picture says so.
 
     Args:
         project: must hold the run's model and scores, and frames of the videos.
@@ -61,7 +62,10 @@ def _draw_lime(project: Project, video: str, run: str, checkpoint: Path, target:
     best = tables.read_scores(project, video, run=run).sort("score", descending=True).row(0, named=True)
     row = find_frame(read_index(project.frames / video), video=video, time=best["time"])
     explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row))
-    save_figure(lime_figure(explanation, title=f"{video} at {format_time(best['time'])}"), target)
+    title = f"{video} at {format_time(best['time'])}"
+    if not reads_pictures(project, run):
+        title += f", scored {best['score']:.2f} by its sound and motion; the picture network alone:"
+    save_figure(lime_figure(explanation, title=title), target)
 
 
 def _draw_peak(project: Project, video: str, run: str, target: Path) -> None:

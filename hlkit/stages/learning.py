@@ -15,7 +15,7 @@ from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import DEFAULT_EPOCHS, Say, already_done, current_run
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
-from hlkit.stages.sequences import missing_sources, score_sequence, sequence_file, train_sequence
+from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
 
 if TYPE_CHECKING:
     from hlkit.callbacks import LoggerName
@@ -106,6 +106,8 @@ def train(
         on_epoch=checkpoint_keeper(project, run),
         progress=progress,
     )
+    # Before the sequence model is there, so that without it the run is known to be unfinished.
+    tables.record_run(project, run, videos=chosen, sequence=sequence)
     outputs = [checkpoint, folder / "metrics.csv", folder / "card.md"]
     if sequence == "none":
         sequence_file(project, run).unlink(missing_ok=True)
@@ -155,17 +157,17 @@ def infer(
     """
     run = current_run(project, run)
     checkpoint = tables.checkpoint(project, run)
-    chosen = list(videos) if videos else tables.new_videos(project)
+    chosen = list(videos) if videos else tables.new_videos(project, run)
     stretch = {"start": start or 0.0, "end": end, "duration": duration}
     whole = start is end is duration is None
     for video in chosen:
         made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}
         if already_done(project, "infer", f"{run}-{video}", made_from, redo, say):
             continue
-        if sequence_file(project, run).is_file():
+        if has_sequence(project, run):
             wanted = None if whole else _wanted(project, run, video, stretch)
-            scores = score_sequence(project, run, video, wanted=wanted, progress=progress)
-            if missing := missing_sources(project, run, video):
+            scores, missing = score_sequence(project, run, video, wanted=wanted, progress=progress)
+            if missing:
                 say(f"{video}: it has no {' and no '.join(missing)}, which {run} learned from; scored by the rest.")
         else:
             scores = _picture_scores(project, checkpoint, video, None if whole else stretch, progress)

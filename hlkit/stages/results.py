@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
+from hlkit.events import row_seconds
 from hlkit.gops import CutMode
-from hlkit.labels import TIME_TOLERANCE, read_labels, write_labels
+from hlkit.labels import TIME_TOLERANCE, covered, read_labels, write_labels
 from hlkit.project import HlkitError, Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.stages.sequences import held_out_scores
 from hlkit.timeline import Level, PickRules, add_intensity, find_threshold, pick_highlights
 from hlkit.video import probe
+
+# Thresholds that a wanted precision is looked for among: they are quantiles of the intensity.
+THRESHOLDS = 400
 
 
 def timeline(
@@ -45,8 +50,8 @@ def timeline(
         window_seconds: of the intensity; the project's setting, or 30.
         threshold: pick where the intensity is at least this, 0 to 1.
         minutes: pick the best, so many minutes a video at most.
-        precision: pick above the lowest threshold at which so large a share of the picked frames (0 to 1) was right in
-            the videos that the model learned from, on chunks that were held back.
+        precision: pick above the lowest threshold at which so large a share of what is picked (0 to 1, of its time) was
+            right in the videos that the model learned from, on chunks that were held back.
             With none of the three, a video's highlights get the same share of it as the labels have of those videos.
         snap: move each end to a shot change, or else to a quiet moment, within a second (see `hlkit.snapping`). Needs
             the recordings. Without it, what was snapped before stays so until `redo`.
@@ -61,21 +66,23 @@ def timeline(
     run = current_run(project, run)
     window = window_of(project, window_seconds)
     if precision is not None:
-        threshold = _threshold_for(project, run, window, precision)
+        threshold = _threshold_for(project, run, window, precision, say)
     pictures = []
     for video in tables.scored_videos(project, run, videos):
         picture, table = project.reel(video, ".png"), project.reel(video, ".csv")
         pictures.append(picture)
         labels = tables.labels_of(project, video)
         length = tables.length(project, video)
-        target = None if threshold is not None else _wanted_seconds(project, minutes, length)
+        curve = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
+        # Of a video that is scored in part, the highlights get their share of that part.
+        scored = float(row_seconds(curve).sum())
+        target = None if threshold is not None else _wanted_seconds(project, run, minutes, scored)
         made_from = {"scores": fingerprint(project.scores(run, video)), "window": window, "threshold": threshold}
         made_from |= {"target": target, "labels": None if labels is None else labels.write_csv()}
         if table.is_file() and already_done(project, "timeline", video, made_from, redo, say):
             if snap:
                 _snap(project, video, progress, say)
             continue
-        curve = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
         durations = {video: length}
         level = Level(threshold or 0.0, PickRules.release)
         if target is not None:
@@ -113,15 +120,28 @@ def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
     say(f"{video}: {count} of {len(times)} ends moved to a shot change or a quiet moment.")
 
 
-def _wanted_seconds(project: Project, minutes: float | None, length: float) -> float:
-    return minutes * 60 if minutes is not None else tables.marked_share(project) * length
+def _wanted_seconds(project: Project, run: str, minutes: float | None, length: float) -> float:
+    return minutes * 60 if minutes is not None else tables.marked_share(project, run) * length
 
 
-def _threshold_for(project: Project, run: str, window: float, precision: float) -> float:
-    from hlkit.rankings import threshold_for_precision
-
+def _threshold_for(project: Project, run: str, window: float, precision: float, say: Say) -> float:
+    """The lowest threshold at which so much of what is picked from held-back chunks is highlight."""
+    if not 0 < precision <= 1:
+        raise HlkitError(f"The precision is {precision:g}. Give a share above 0 and at most 1, such as 0.8.")
     held_out = add_intensity(held_out_scores(project, run), window_seconds=window)
-    return threshold_for_precision(held_out["label"], held_out["intensity"], precision)
+    truth = held_out["label"].to_numpy() > 0
+    best = 0.0
+    for threshold in np.unique(np.quantile(held_out["intensity"], np.linspace(0, 1, THRESHOLDS))).tolist():
+        picked = covered(held_out, pick_highlights(held_out, threshold=threshold)) if threshold > 0 else truth[:0]
+        reached = float(truth[picked].mean()) if picked.any() else 0.0
+        if reached >= precision:
+            say(f"{run}: from {threshold:.3f} on, {reached:.0%} of what is picked on held-back chunks is highlight.")
+            return threshold
+        best = max(best, reached)
+    raise HlkitError(
+        f"No threshold has a precision of {precision:g}; the best has {best:.2f}. Ask for less, label more video and "
+        f"train again, or use a window nearer to the length of a highlight than {window:g} s (`--window-seconds`)."
+    )
 
 
 def _draw(

@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from hlkit.events import row_seconds
 from hlkit.frames import read_index
-from hlkit.labels import covered, read_labels
+from hlkit.labels import TIME_TOLERANCE, covered, read_labels
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.stages.sequences import learned_chat_delay
+from hlkit.video import probe
 
 if TYPE_CHECKING:
     from hlkit.page import Block, Table
+
+# Less than this may be missing of a video that is scored as a whole.
+PART_SECONDS = 2.0
 
 SUFFIXES = (".csv", "-events.csv", "-report.html", "-report.png")
 
@@ -28,11 +33,11 @@ CARD_NAMES = {
     "name": "",
     "ap": "AP",
     "ap_smoothed": "AP, smoothed",
-    "low": "from",
-    "high": "to (95 %)",
+    "low": "its 95 %: from",
+    "high": "to",
     "auroc": "AUROC",
-    "reel_precision": "precision of the reel",
-    "reel_events": "highlights in it",
+    "reel_precision": "precision of the top",
+    "reel_events": "highlights in the top",
 }
 EVENT_NAMES = {
     "name": "",
@@ -87,14 +92,15 @@ def score(
         raise HlkitError(f"None of {', '.join(chosen)} has labels to judge by. Label one (notebook 04, `hlkit label`).")
     window, results = window_of(project, None), []
     for video, spans in labels.items():
+        spans = _scored_part(spans, tables.read_scores(project, video, run=run))
         judged = Judged(project, run, video, spans, window)
         scores = project.scores(run, video)
-        targets = [
-            scores.with_name(f"{video}{suffix}") for suffix in (".csv", "-events.csv", "-report.html", "-report.png")
-        ]
+        targets = [scores.with_name(f"{video}{suffix}") for suffix in SUFFIXES]
         made_from = {"scores": fingerprint(scores), "labels": spans.write_csv(), "window": window}
         made_from["columns"] = [*CARD_SCHEMA.names(), *EVENT_CARD_SCHEMA.names()]
         made_from["picked"] = None if judged.picked is None else judged.picked.write_csv()
+        made_from["signals"] = judged.available()
+        made_from["card"] = fingerprint(tables.checkpoint(project, run).with_name("card.md"))
         if not already_done(project, "score", f"{run}-{video}", made_from, redo, say):
             signals = judged.signals()
             card = scorecard(judged.frames, signals, window_seconds=window, true=spans)
@@ -105,13 +111,26 @@ def score(
             _write_page(judged, card, events, signals)
             project.mark_done("score", f"{run}-{video}", made_from, targets)
         card = pl.read_csv(targets[0], schema_overrides=CARD_SCHEMA)
-        lines = [f"{judged.title}: average precision; a reel as long as the labels:", *_rows(card, window)]
+        lines = [
+            f"{judged.title}: average precision; the best-scored seconds, as many as are labelled:",
+            *_rows(card, window),
+        ]
         say("\n  ".join(["\n".join(lines), *judged.verdict(), f"The whole report: {targets[2]}"]))
         results.append(card.select(pl.lit(video).alias("video"), pl.all()))
     cards = pl.concat(results)
     if len(results) > 1:
         say("\n".join([f"Mean over {len(results)} videos:", *_rows(macro_average(cards).drop("videos"), window)]))
     return cards
+
+
+def _scored_part(spans: pl.DataFrame, frames: pl.DataFrame) -> pl.DataFrame:
+    """The labels as far as frames of the video are scored: what nobody scored can be neither found nor missed."""
+    times, ends = np.sort(frames["time"].to_numpy()), frames["time"].to_numpy() + row_seconds(frames)
+    clipped = spans.with_columns(
+        pl.col("start").clip(lower_bound=times[0]), pl.col("end").clip(upper_bound=ends.max())
+    ).filter(pl.col("start") < pl.col("end"))
+    first, last = (np.searchsorted(times, clipped[edge].to_numpy() - TIME_TOLERANCE) for edge in ("start", "end"))
+    return clipped.filter(pl.Series(first < last))
 
 
 def report_pages(project: Project, *, run: str | None = None) -> list[Path]:
@@ -132,8 +151,10 @@ class Judged:
     @property
     def title(self) -> str:
         """Whose scores, of what, and whether the model had learned from it."""
-        learned = self.video in self.project.settings().get("train_videos", ())
-        return f"Scorecard of '{self.run}' on {self.video} ({'' if learned else 'not '}learned from)"
+        learned = self.video in tables.learned_from(self.project, self.run)
+        length, scored = tables.length(self.project, self.video), float(row_seconds(self.frames).sum())
+        part = f", {format_time(scored)} of {format_time(length)}" if scored < length - PART_SECONDS else ""
+        return f"Scorecard of '{self.run}' on {self.video} ({'' if learned else 'not '}learned from{part})"
 
     @cached_property
     def frames(self) -> pl.DataFrame:
@@ -147,15 +168,24 @@ class Judged:
         table = self.project.reel(self.video, ".csv")
         return read_labels(table, video=self.video) if table.is_file() else None
 
+    def available(self) -> list[str]:
+        """Which of recording, frames and chat the simple signals can be taken from."""
+        has = {
+            "recording": self.video in self.project.video_ids(),
+            "frames": self.project.index(self.video).is_file(),
+            "chat": self.project.chat(self.video).is_file(),
+        }
+        return [name for name, there in has.items() if there]
+
     def signals(self) -> dict[str, np.ndarray]:
         """The run's score and the simple signals at the same times: of recording, frames and chat, what there is."""
         from hlkit.signals import chat_activity, loudness, picture_change
 
-        project, video, frames = self.project, self.video, self.frames
+        project, video, frames, has = self.project, self.video, self.frames, self.available()
         signals = {"hlkit": frames["score"].to_numpy()}
-        if video in project.video_ids():
+        if "recording" in has and probe(project.video(video)).has_audio:
             signals["loudness"] = loudness(project.video(video), frames["time"], progress=False)["loudness"].to_numpy()
-        if project.index(video).is_file():
+        if "frames" in has:
             change = picture_change(read_index(project.frames / video), project.frames, progress=False)
             joined = frames.join(change, on=["video", "time"], how="left", maintain_order="left")
             signals["picture change"] = joined["picture_change"].cast(pl.Float64).to_numpy()
@@ -165,7 +195,7 @@ class Judged:
         return signals
 
     def verdict(self) -> list[str]:
-        """How long the reel is and how many highlights are in it; nothing before highlights were picked."""
+        """How long the picked highlights are and how many labelled ones are in them; nothing before any were picked."""
         from hlkit.metrics import events_hit
 
         if self.picked is None:
@@ -173,8 +203,8 @@ class Judged:
         hit = events_hit(self.picked, self.labels)
         seconds = float((self.picked["end"] - self.picked["start"]).sum())
         return [
-            f"The reel lasts {format_time(seconds)} of {format_time(tables.length(self.project, self.video))}.",
-            f"Highlights found: {hit.hit} of {hit.total} (at least half of each is in the reel).",
+            f"What was picked lasts {format_time(seconds)} of {format_time(tables.length(self.project, self.video))}.",
+            f"Highlights found: {hit.hit} of {hit.total} (at least half of each is in what was picked).",
         ]
 
 
@@ -209,17 +239,17 @@ def _write_page(judged: Judged, card: pl.DataFrame, events: pl.DataFrame, signal
         _table(card, CARD_NAMES),
         Paragraph(
             "AP, average precision, is 1 for a perfect order of the frames and the base rate, in the last row, for a "
-            f"blind one. All other columns are of signals smoothed over {judged.window_seconds:g} s. The reel is as "
-            "long as all labelled highlights together: how much of it is highlight, and how many of them are in it by "
-            "at least half."
+            f"blind one. All other columns are of signals smoothed over {judged.window_seconds:g} s. The top are the "
+            "best-scored seconds, as many as are labelled: how much of them is highlight, and how many highlights are "
+            "among them by at least half."
         ),
         Heading("Highlights"),
         _table(events, EVENT_NAMES),
         Paragraph(
-            "What each signal picks for a reel of that length. A pick and a label match at a tIoU when they "
-            "share that much of what they cover together, and within 5 s when the pick's peak is so near. Found are "
-            "highlights that are in the picks by at least half; hit@5 is the share of the five best picks that are "
-            "within 5 s of one. The last row is the mean of random picks."
+            "What each signal picks for a reel as long as all labelled highlights. A pick and a label match at a tIoU "
+            "(temporal intersection over union) when they share that much of what they cover together, and within 5 s "
+            "when the pick's peak is so near. Found are highlights that are in the picks by at least half; hit@5 is "
+            "the share of the five best picks that are within 5 s of one. The last row is the mean of random picks."
         ),
         picture_of(curves, "Precision over recall of the model and of the simple signals"),
         picture_of(timeline, "Score over time, with the picked and the labelled highlights"),
@@ -260,15 +290,15 @@ def _label_table(judged: Judged) -> Table:
     """What the labels of the judged video and of those learned from are."""
     from hlkit.page import Table
 
-    settings = judged.project.settings()
+    learned = tables.learned_from(judged.project, judged.run)
     rows = []
-    for video in dict.fromkeys([judged.video, *settings.get("train_videos", ())]):
+    for video in dict.fromkeys([judged.video, *learned]):
         spans = tables.labels_of(judged.project, video)
         if spans is None or spans.is_empty():
             continue
         lengths = spans["end"] - spans["start"]
         length = tables.length(judged.project, video)
-        role = "learned from" if video in settings.get("train_videos", ()) else "judged on"
+        role = "learned from" if video in learned else "judged on"
         counts = ", ".join(f"{count} {name}" for name, count in sorted(spans["label"].value_counts().iter_rows()))
         marked = f"{format_time(float(lengths.sum()))} of {format_time(length)} ({float(lengths.sum()) / length:.1%})"
         rows.append((video, role, marked, f"{lengths.min():.1f} to {lengths.max():.1f} s", counts))

@@ -24,6 +24,20 @@ def sequence_file(project: Project, run: str) -> Path:
     return project.model(run) / "sequence.ckpt"
 
 
+def has_sequence(project: Project, run: str) -> bool:
+    """Whether a run's scores are a sequence model's.
+
+    Raises:
+        HlkitError: when they should be, but the model is not there.
+    """
+    file = sequence_file(project, run)
+    if tables.run_config(project, run).get("sequence", "none") != "none" and not file.is_file():
+        raise HlkitError(
+            f"{file} is missing, so '{run}' is not whole. Train it again: `hlkit train --run {run} --redo`."
+        )
+    return file.is_file()
+
+
 def train_sequence(
     project: Project,
     run: str,
@@ -100,8 +114,8 @@ def load_sequence(project: Project, run: str) -> tuple[SequenceModel, Recipe, bo
 
 def score_sequence(
     project: Project, run: str, video: str, *, wanted: range | None = None, progress: bool = True
-) -> pl.DataFrame:
-    """The score table of a video by a run's sequence model; of the frames `wanted`, or all."""
+) -> tuple[pl.DataFrame, list[str]]:
+    """The score table of a video by a run's sequence model, of the frames `wanted` or all, and the sources it lacks."""
     from hlkit.predict import score_table
     from hlkit.video import frame_count, frame_rate
 
@@ -116,17 +130,24 @@ def score_sequence(
         material = streamed_material(
             project, video, settings=settings, wanted=reach, checkpoint=picture_model, progress=progress
         )
-    found = model.probabilities(recipe.sources(material), material.frames)
+    sources = recipe.sources(material)
+    found = model.probabilities(sources, material.frames)
     chosen = pl.Series([True] * len(found))
     if wanted is not None:
         chosen = material.frames["frame"].is_between(wanted.start, wanted.stop, closed="left")
-    return score_table(material.frames.filter(chosen), found[chosen.to_numpy()], model.config.classes)
+    missing = [name for name in model.config.widths if sources.get(name) is None]
+    return score_table(material.frames.filter(chosen), found[chosen.to_numpy()], model.config.classes), missing
+
+
+def reads_pictures(project: Project, run: str) -> bool:
+    """Whether the picture network has a part in a run's scores."""
+    return not has_sequence(project, run) or load_sequence(project, run)[2]
 
 
 def explains_peaks(project: Project, run: str, video: str) -> bool:
     """Whether a run has a sequence model, and the stored frames of a video fit it."""
     fits = tables.frame_settings(project, video) == tables.run_settings(project, run)
-    return fits and sequence_file(project, run).is_file()
+    return fits and has_sequence(project, run)
 
 
 def stored_sources(project: Project, run: str, video: str) -> tuple[SequenceModel, Sources, pl.DataFrame]:
@@ -137,19 +158,9 @@ def stored_sources(project: Project, run: str, video: str) -> tuple[SequenceMode
     return model, recipe.sources(material), material.frames
 
 
-def missing_sources(project: Project, run: str, video: str) -> list[str]:
-    """The sources that a run's sequence model learned from and a video does not have."""
-    from hlkit.video import probe
-
-    model, _, _ = load_sequence(project, run)
-    has = {"sound": video not in project.video_ids() or probe(project.video(video)).has_audio}
-    has["chat"] = tables.chat_of(project, video) is not None
-    return [name for name in model.config.widths if not has.get(name, True)]
-
-
 def learned_chat_delay(project: Project, run: str) -> float:
     """Seconds by which the chat lags, as the run learned it; 0 where it learned from no chat."""
-    if not sequence_file(project, run).is_file():
+    if not has_sequence(project, run):
         return 0.0
     _, recipe, _ = load_sequence(project, run)
     return recipe.chat_delay or 0.0

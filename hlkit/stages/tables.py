@@ -16,7 +16,7 @@ import polars as pl
 from hlkit.chat import read_chat
 from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_CLASSES, label_frames, read_labels
-from hlkit.project import HlkitError, Project, fingerprint
+from hlkit.project import HlkitError, Project, fingerprint, write_text
 from hlkit.sampling import Box, check_box
 from hlkit.video import probe
 
@@ -149,11 +149,11 @@ def train_videos(project: Project, videos: Sequence[str] | None = None) -> list[
     return chosen
 
 
-def new_videos(project: Project) -> list[str]:
-    """The videos, or stored frames of one, that the model did not learn from; all of them when it learned from all."""
+def new_videos(project: Project, run: str) -> list[str]:
+    """The videos, or stored frames of one, that a run did not learn from; all of them when it learned from all."""
     stored = {index.parent.name for index in project.frames.glob("*/index.parquet")}
     known = sorted(stored | set(project.video_ids())) or chosen_videos(project, None)
-    learned = project.settings().get("train_videos", ())
+    learned = learned_from(project, run)
     return [video for video in known if video not in learned] or known
 
 
@@ -165,9 +165,9 @@ def labelled_frames(project: Project, videos: Sequence[str]) -> tuple[pl.DataFra
     return label_frames(index, spans, classes=classes), classes
 
 
-def marked_share(project: Project) -> float:
-    """The share of time that is labelled, 0 to 1, in the videos that the model learned from."""
-    videos = train_videos(project)
+def marked_share(project: Project, run: str) -> float:
+    """The share of time that is labelled, 0 to 1, in the videos that a run learned from."""
+    videos = train_videos(project, learned_from(project, run))
     spans = pl.concat([table for video in videos if (table := labels_of(project, video)) is not None])
     return float((spans["end"] - spans["start"]).sum()) / sum(length(project, video) for video in videos)
 
@@ -187,12 +187,35 @@ def checkpoint(project: Project, run: str) -> Path:
 
 def run_settings(project: Project, run: str) -> FrameSettings:
     """What the frames are that a run's model reads."""
+    model = run_config(project, run)["model"]
+    return FrameSettings(model["fps"], model["size"], _box(model))
+
+
+def run_config(project: Project, run: str) -> dict[str, Any]:
+    """What a run was made from: `model` and `training`, and what `record_run` has added.
+
+    Raises:
+        HlkitError: when it is missing or damaged.
+    """
     file = checkpoint(project, run).with_name("config.json")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        return FrameSettings(config["model"]["fps"], config["model"]["size"], _box(config["model"]))
-    except (OSError, ValueError, KeyError) as error:
+        if not {"fps", "size"} <= set(config["model"]) or not isinstance(config["training"], dict):
+            raise KeyError("model")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise HlkitError(f"{file} is missing or damaged ({error}). Train again: `hlkit train --redo`.") from error
+    return config
+
+
+def record_run(project: Project, run: str, *, videos: Sequence[str], sequence: str) -> None:
+    """Add to a run's settings what it learns from, and the kind of its sequence model ("none" without one)."""
+    config = run_config(project, run) | {"videos": list(videos), "sequence": sequence}
+    write_text(checkpoint(project, run).with_name("config.json"), json.dumps(config, indent=1) + "\n")
+
+
+def learned_from(project: Project, run: str) -> list[str]:
+    """The videos that a run learned from; none where it was made elsewhere and does not say."""
+    return list(run_config(project, run).get("videos", ()))
 
 
 def scored_videos(project: Project, run: str, videos: Sequence[str] | None = None) -> list[str]:
