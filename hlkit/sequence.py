@@ -1,4 +1,4 @@
-"""The sequence model: highlights from what is seen and heard over half a minute, learned in seconds.
+"""The sequence model: highlights from what is seen and heard before and after, learned in seconds.
 
 Each *source* (sound words, motion, picture features, chat) is one float table a video, a row a frame. A source is
 whitened (principal components to unit variance), which lets a quiet difference in timbre count as much as loudness. A

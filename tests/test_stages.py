@@ -86,7 +86,7 @@ def test_the_report_shows_table_curve_mistakes_labels_and_card(finished):
         *("Frames", "Highlights", "Worst mistakes", "Labels"),
     ]
     assert "Model card: first" in headings
-    assert "Sequence model" in headings
+    assert headings.index("Sequence model") < headings.index("Picture network")
     assert text.count("<img") == 3
     cells = re.findall(r"<td[^>]*>(.*?)</td>", text)
     place = cells.index("judge")
@@ -172,6 +172,16 @@ def test_pictures_that_could_not_be_had_leave_the_sound_in_step(copied):
     stages.infer(copied, videos=["judge"], redo=True, progress=False, say=lambda line: None)
     scores = pl.read_parquet(copied.scores("first", "judge"))
     assert scores["time"].to_list() == lacking.frames["time"].to_list()
+
+
+def test_the_card_begins_with_the_model_whose_scores_they_are(copied):
+    card = (copied.model("first") / "card.md").read_text()
+    parts = ["# Model card: first", "## Sequence model", "## Picture network", "## Data"]
+    assert [line for line in card.splitlines() if line.startswith("#")][:4] == parts
+    stages.train(copied, videos=["learn"], epochs=4, sequence="gru", progress=False, say=lambda line: None)
+    again = (copied.model("first") / "card.md").read_text()
+    assert again.count("## Sequence model") == again.count("## Picture network") == 1
+    assert "Bidirectional GRU" in again
 
 
 def test_what_is_picked_has_the_wanted_precision_on_held_back_chunks(copied):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hlkit.features import Recipe
     from hlkit.sequence import RNNKind, SequenceModel, Sources
 
-CARD_TITLE = "## Sequence model"
+CARD_TITLE, PICTURE_TITLE = "## Sequence model", "## Picture network"
 
 
 def sequence_file(project: Project, run: str) -> Path:
@@ -190,7 +190,7 @@ def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) ->
         CARD_TITLE,
         "",
         f"{direction}{config.rnn.upper()} of width {config.hidden_size}, {config.members} members, over {sources}; "
-        f"scores smoothed over {config.smoothing_seconds:g} s. The final scores are its own.",
+        f"scores smoothed over {config.smoothing_seconds:g} s. The run's scores are this model's.",
         "",
     ]
     if metrics:
@@ -200,5 +200,7 @@ def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) ->
             "chunks are of the same videos, so expect less on another one.",
             "",
         ]
-    before = card.read_text(encoding="utf-8").partition(CARD_TITLE)[0].rstrip()
-    write_text(card, "\n".join([before, "", *lines]))
+    title, _, rest = card.read_text(encoding="utf-8").partition("\n\n")
+    # What an earlier training of the same run wrote stands before the picture network.
+    picture_network = rest.rpartition(f"{PICTURE_TITLE}\n\n")[2]
+    write_text(card, "\n".join([title, "", *lines, PICTURE_TITLE, "", picture_network]))
