@@ -1,13 +1,11 @@
-"""How fast highlights are cut out of a long recording: by a filter graph, by smart cut, at keyframes.
+"""How fast recordings are read and cut, beside decoding alone, other programs and other ways.
 
-    python benchmarks/video.py SOURCE --tables reel
+    python benchmarks/video.py ../shared/vods                                 # every table
+    python benchmarks/video.py ../shared/vods --tables reel --minutes 20 --long-minutes 300
 
-SOURCE is a short recording (H.264); it is repeated, copied packet by packet, to the wanted lengths in a temporary
-folder.
-Ten cuts are spread over it. Prints medians of interleaved runs, their ratios, and the machine.
-
-The filter graph is what ffmpeg-python's users write: `trim` and `atrim` for each cut, `concat`, one output; the whole
-file is decoded. It takes minutes, so that it runs `--slow-runs` times, the others `--runs` times.
+The folder holds one stream in three renditions: `perf_1080p60.mp4`, `perf_360p30.mp4`, `perf_160p30.mp4`. Figures are
+medians of runs that take turns in one process. `others` measures those of torchcodec, PyAV, OpenCV and decord that are
+installed; `reel` needs some 25 GB of disk for the long recording.
 """
 
 from __future__ import annotations
@@ -15,127 +13,50 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hlkit.cuts import Cut, reel_rate
-from hlkit.reel import write_reel
-from hlkit.video import find_ffmpeg, probe, run_ffmpeg
+from extraction import beside_others, memory, over_decoding, over_full_size, renditions
+from reels import reel
 
-CUTS = 10
-CUT_SECONDS = 8
+from hlkit.video import find_ffmpeg
 
 
 def main() -> None:
     """Print the machine, and the tables that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a short recording")
+    parser.add_argument("folder", type=Path, help="of the recordings")
     parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--slow-runs", type=int, default=1, help="of what takes minutes")
     parser.add_argument("--minutes", type=float, default=20, help="length of the recording that is cut")
     parser.add_argument("--long-minutes", type=float, default=300, help="of the one that shows whether time grows")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--slow-runs", type=int, default=1)
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"ffmpeg: {find_ffmpeg()}")
+    print(f"ffmpeg: {Path(find_ffmpeg()).name}")
+    videos = dict(renditions(arguments.folder))
     for table in arguments.tables:
-        TABLES[table](arguments)
+        print(f"\n{table}")
+        TABLES[table](arguments, videos)
 
 
-def reel(arguments: argparse.Namespace) -> None:
-    """Ten cuts of 8 s: the graph, smart cut, keyframe cut; smart cut of the long recording."""
-    with tempfile.TemporaryDirectory() as folder:
-        recording, long = Path(folder) / "recording.mp4", Path(folder) / "long.mp4"
-        repeat(arguments.source, recording, arguments.minutes * 60)
-        repeat(arguments.source, long, arguments.long_minutes * 60)
-        target = Path(folder) / "reel.mp4"
-        cuts, long_cuts = spread(recording), spread(long)
-        ways: dict[str, Callable[[], object]] = {
-            "smart cut": lambda: write_reel(recording, cuts, target, cut="smart", progress=False),
-            "keyframe cut": lambda: write_reel(recording, cuts, target, cut="keyframe", progress=False),
-            "smart cut, long": lambda: write_reel(long, long_cuts, target, cut="smart", progress=False),
-            "every cut encoded": lambda: write_reel(recording, cuts, target, cut="encode", progress=False),
-            "trim+concat graph": lambda: trim_and_concat(recording, cuts, target),
-        }
-        slow = dict.fromkeys(list(ways)[3:], arguments.slow_runs)
-        seconds = measure(ways, {name: slow.get(name, arguments.runs) for name in ways})
-    print(f"{CUTS} cuts of {CUT_SECONDS} s out of {arguments.minutes:g} min of {probe(arguments.source)}")
-    for name, values in seconds.items():
-        runs = f"({len(values)} runs: {min(values):.2f} to {max(values):.2f})"
-        print(f"{name:20} {statistics.median(values):8.2f} s  {runs}")
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    graph, smart = median["trim+concat graph"], median["smart cut"]
-    print(f"graph / smart cut: {graph / smart:.1f}")
-    print(f"graph / keyframe cut: {graph / median['keyframe cut']:.1f}")
-    ratio = arguments.long_minutes / arguments.minutes
-    print(f"smart cut of a recording {ratio:g} times as long: {median['smart cut, long'] / smart:.2f} times the time")
+def _reel(arguments: argparse.Namespace, videos: dict[str, Path]) -> None:
+    reel(
+        videos["1080p60"],
+        minutes=arguments.minutes,
+        long_minutes=arguments.long_minutes,
+        runs=arguments.runs,
+        slow_runs=arguments.slow_runs,
+    )
 
 
-def repeat(source: Path, target: Path, seconds: float) -> None:
-    """Copy the packets of `source` again and again, each time later by the exact length of its pictures."""
-    import av
-
-    with av.open(str(source)) as container, av.open(str(target), "w") as output:
-        copies = {stream.index: output.add_stream_from_template(stream) for stream in container.streams}
-        pictures = container.streams.video[0]
-        assert pictures.duration is not None and pictures.time_base is not None
-        length = pictures.duration * pictures.time_base
-        packets = [(packet, bytes(packet), packet.time_base) for packet in container.demux() if packet.size]
-        later = Fraction(0)
-        while later < seconds:
-            for packet, data, tick in packets:
-                assert packet.pts is not None and packet.dts is not None and tick is not None
-                if packet.pts * tick < length and packet.pts * tick + later < seconds:
-                    copy = av.Packet(data)
-                    copy.stream, copy.time_base, copy.duration = copies[packet.stream.index], tick, packet.duration
-                    copy.pts, copy.dts = packet.pts + round(later / tick), packet.dts + round(later / tick)
-                    copy.is_keyframe = packet.is_keyframe
-                    output.mux(copy)
-            later += length
-
-
-def spread(recording: Path) -> list[Cut]:
-    """Cuts at even distances, each at another place in its GOP, on picture borders."""
-    info = probe(recording)
-    rate = reel_rate(info)
-    step = (info.duration - 2 * CUT_SECONDS) / CUTS
-    starts = [Fraction(round((number * (step + 0.173)) * rate)) / rate for number in range(CUTS)]
-    return [Cut(float(start), float(start + CUT_SECONDS)) for start in starts]
-
-
-def trim_and_concat(recording: Path, cuts: Sequence[Cut], target: Path) -> None:
-    """The graph, with the encoder's settings of `write_reel`."""
-    import ffmpeg
-
-    source = ffmpeg.input(str(recording))
-    pictures, sound = source.video.filter_multi_output("split"), source.audio.filter_multi_output("asplit")
-    parts: list[Any] = []
-    for number, cut in enumerate(cuts):
-        parts.append(pictures[number].filter("trim", start=cut.start, end=cut.end).filter("setpts", "PTS-STARTPTS"))
-        parts.append(sound[number].filter("atrim", start=cut.start, end=cut.end).filter("asetpts", "PTS-STARTPTS"))
-    joined = ffmpeg.concat(*parts, v=1, a=1).node
-    options = {"c:v": "libx264", "preset": "veryfast", "crf": 20, "c:a": "aac", "b:a": "160k"}
-    run_ffmpeg(ffmpeg.output(joined[0], joined[1], str(target), **options), progress=False)
-
-
-def measure(ways: dict[str, Callable[[], object]], runs: dict[str, int]) -> dict[str, list[float]]:
-    """Seconds of each run, the ways in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(max(runs.values())):
-        for name, way in ways.items():
-            if turn < runs[name]:
-                start = time.perf_counter()
-                way()
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-TABLES: dict[str, Callable[[argparse.Namespace], None]] = {"reel": reel}
+TABLES: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
+    "extraction": lambda arguments, videos: over_decoding(videos, arguments.runs),
+    "full-size": lambda arguments, videos: over_full_size(videos, arguments.runs),
+    "others": lambda arguments, videos: beside_others(videos["360p30"], arguments.runs),
+    "memory": lambda arguments, videos: memory(videos["160p30"]),
+    "reel": _reel,
+}
 
 
 if __name__ == "__main__":
