@@ -10,6 +10,7 @@ file is decoded. It takes minutes, so that it runs fewer times than the others.
 from __future__ import annotations
 
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,9 @@ CUTS = 10
 CUT_SECONDS = 8
 
 
-def reel(source: Path, *, minutes: float, long_minutes: float, runs: int, slow_runs: int) -> None:
+def reel(
+    source: Path, *, minutes: float, long_minutes: float, runs: int, slow_runs: int, peer: Path | None = None
+) -> None:
     """Ten cuts of 8 s: the graph, smart cut, keyframe cut; smart cut of the long recording."""
     with tempfile.TemporaryDirectory() as folder:
         recording, long = Path(folder) / "recording.mp4", Path(folder) / "long.mp4"
@@ -40,7 +43,10 @@ def reel(source: Path, *, minutes: float, long_minutes: float, runs: int, slow_r
             "every cut encoded": lambda: write_reel(recording, cuts, target, cut="encode", progress=False),
             "trim+concat graph": lambda: trim_and_concat(recording, cuts, target),
         }
-        slow = dict.fromkeys(list(ways)[3:], slow_runs)
+        if peer is not None:
+            edges = ",".join(f"{edge:.6f}" for cut in cuts for edge in (cut.start, cut.end))
+            ways["smartcut package"] = lambda: subprocess.run([peer, recording, target, "--keep", edges], check=True)
+        slow = dict.fromkeys(list(ways)[3:5], slow_runs)
         seconds = measure(ways, {name: slow.get(name, runs) for name in ways})
     median = {name: statistics.median(values) for name, values in seconds.items()}
     graph, smart = median["trim+concat graph"], median["smart cut"]

@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("--slow-runs", type=int, default=1, help="of what takes minutes")
     parser.add_argument("--minutes", type=float, default=20, help="length of the recording that is cut")
     parser.add_argument("--long-minutes", type=float, default=300, help="of the one that shows whether time grows")
+    parser.add_argument(
+        "--smartcut", type=Path, help="the program of the smartcut package, to measure beside smart cut"
+    )
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"ffmpeg: {Path(find_ffmpeg()).name}")
@@ -47,6 +50,7 @@ def _reel(arguments: argparse.Namespace, videos: dict[str, Path]) -> None:
         long_minutes=arguments.long_minutes,
         runs=arguments.runs,
         slow_runs=arguments.slow_runs,
+        peer=arguments.smartcut,
     )
 
 
