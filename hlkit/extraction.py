@@ -26,7 +26,10 @@ from hlkit.faults import find_faults
 from hlkit.project import HlkitError
 from hlkit.sampling import TIMESTAMP_TOLERANCE, Box, Decoder, Decoding, sampled
 from hlkit.shards import shard_name, write_shard
-from hlkit.video import FFmpegError, open_ffmpeg
+from hlkit.video import FFmpegError, open_container, open_ffmpeg
+
+# By their numbers in ITU-T H.273: BT.601 of 625 and of 525 lines, and none said, which ffmpeg takes for it.
+BT601_MATRICES = (2, 5, 6)
 
 _log = logging.getLogger(__name__)
 
@@ -117,10 +120,7 @@ class _Stretch:
             accelerator=job.decoder,
             decoding=job.decoding,
         )
-        # A JPEG is full-range BT.601 whatever the recording is. By way of RGB, because not every version of ffmpeg
-        # converts one matrix to another directly.
-        pictures = pictures.filter("format", "rgb24").filter("scale", out_color_matrix="bt601", out_range="full")
-        pictures = pictures.filter("format", "yuvj420p")
+        pictures = _as_in_jpeg(pictures, job.video).filter("format", "yuvj420p")
         # One thread and no writer's name make the bytes the same everywhere.
         options = {"frames:v": len(self.frames), "q:v": job.quality, "flags:v": "+bitexact", "threads": 1}
         output = pictures.output("pipe:", format="nut", vcodec="mjpeg", **options)
@@ -154,6 +154,16 @@ class _Stretch:
                 f"ffmpeg gave no picture of {job.video} from {start:g} s on. Run it again."
             )
         return wrong
+
+
+def _as_in_jpeg(pictures: Any, video: Path) -> Any:
+    """Full-range BT.601, which a JPEG is, whatever the recording is."""
+    with open_container(video) as (_, stream):
+        is_bt601 = int(stream.codec_context.colorspace) in BT601_MATRICES
+    if is_bt601:
+        return pictures.filter("scale", out_range="full")
+    # By way of RGB, because not every version of ffmpeg converts one matrix to another directly.
+    return pictures.filter("format", "rgb24").filter("scale", out_color_matrix="bt601", out_range="full")
 
 
 def _counted(pictures: Iterator[bytes], bar: tqdm[Any]) -> Iterator[bytes]:

@@ -359,13 +359,15 @@ def test_wrong_settings_are_named(recording, tmp_path, wrong, says):
     assert not list(tmp_path.rglob("*.tar"))
 
 
-def test_stored_and_streamed_pictures_have_the_recordings_colours(tmp_path):
+# The matrix's number, and red in it: brightness, blue and red difference.
+@pytest.mark.parametrize(("matrix", "red_in_it"), [(1, (63, 102, 240)), (2, (81, 90, 240)), (6, (81, 90, 240))])
+def test_stored_and_streamed_pictures_have_the_recordings_colours(tmp_path, matrix, red_in_it):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        stream.codec_context.colorspace = stream.codec_context.color_range = 1  # BT.709, limited
-        red = np.full((96, 64), 63, np.uint8)
-        red[64:80], red[80:] = 102, 240
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1
+        red = np.full((96, 64), red_in_it[0], np.uint8)
+        red[64:80], red[80:] = red_in_it[1:]
         packets = [p for _ in range(10) for p in stream.encode(av.VideoFrame.from_ndarray(red, format="yuv420p"))]
         container.mux(packets + stream.encode(None))
     index = extract(tmp_path / "a.mp4", tmp_path / "frames" / "a")
