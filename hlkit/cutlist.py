@@ -6,7 +6,6 @@ state the same times as exactly as it is able to.
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hlkit.cuts import plan_cuts, reel_rate
+from hlkit.cuts import mean_score, plan_cuts, reel_rate
 from hlkit.labels import DEFAULT_LABEL
 from hlkit.project import HlkitError
 from hlkit.sources import Source
@@ -128,7 +127,7 @@ def make_cut_list(
     excerpts = []
     for number, cut in enumerate(plan_cuts(highlights, info), start=1):
         name = f"{_label_between(highlights, cut.start, cut.end)} {number}"
-        score = cut.score if scores is None else _mean_score(scores, cut.start, cut.end)
+        score = cut.score if scores is None else mean_score(scores, cut.start, cut.end)
         excerpts.append(Excerpt(round(cut.start * rate), round(cut.end * rate), name, score))
     return CutList(
         recording=Path(info.path).resolve(),
@@ -155,8 +154,3 @@ def _label_between(highlights: pl.DataFrame, start: float, end: float) -> str:
     shown = highlights.filter((pl.col("start") < end) & (pl.col("end") > start)).sort("start")
     names = [one_line(label) for label in shown["label"].drop_nulls().unique(maintain_order=True)]
     return " + ".join(filter(None, names)) or DEFAULT_LABEL
-
-
-def _mean_score(scores: pl.DataFrame, start: float, end: float) -> float | None:
-    inside = scores.filter(pl.col("time").is_between(start, end, closed="left"))["score"].cast(pl.Float64).mean()
-    return inside if isinstance(inside, float) and math.isfinite(inside) else None
