@@ -16,6 +16,8 @@ import polars as pl
 
 from hlkit.cuts import mean_score, plan_cuts, reel_rate
 from hlkit.labels import DEFAULT_LABEL
+from hlkit.layout import Look
+from hlkit.parts import check_fade
 from hlkit.project import HlkitError
 from hlkit.sources import Source
 from hlkit.video import VideoInfo, frame_count
@@ -57,11 +59,12 @@ class Excerpt:
 class CutList:
     """The excerpts of one recording, sorted and disjoint.
 
-    `rate` is pictures a second, exact; `pictures` the recording's length; `source` where it came from, if known.
+    `rate` is pictures a second, exact; `pictures` the recording's length; `source` where it came from, if known; `fade`
+    how many pictures neighbours share in the reel.
 
     Raises:
-        HlkitError: when there are no excerpts, they overlap or leave the recording, or the recording's name can't stand
-            in a line of text.
+        HlkitError: when there are no excerpts, they overlap or leave the recording, one is too short for the fade, or
+            the recording's name can't stand in a line of text.
     """
 
     recording: Path
@@ -73,6 +76,7 @@ class CutList:
     has_audio: bool
     excerpts: tuple[Excerpt, ...]
     source: Source | None = None
+    fade: int = 0
 
     def __post_init__(self) -> None:
         if not self.excerpts:
@@ -82,6 +86,7 @@ class CutList:
         borders = [border for excerpt in self.excerpts for border in (excerpt.first, excerpt.stop)]
         if borders != sorted(borders) or borders[-1] > self.pictures:
             raise HlkitError("The excerpts overlap, or leave the recording. Plan the cuts anew.")
+        check_fade([excerpt.count for excerpt in self.excerpts], self.fade, self.rate)
         if one_line(name := self.recording.name) != name:
             raise HlkitError(
                 f"The file name {name!r} holds a line break or another sign that no cut list can name. Rename it."
@@ -92,12 +97,12 @@ class CutList:
         begin = 0
         for excerpt in self.excerpts:
             yield begin, excerpt
-            begin += excerpt.count
+            begin += excerpt.count - self.fade
 
     @property
     def reel_pictures(self) -> int:
         """How many pictures the reel has."""
-        return sum(excerpt.count for excerpt in self.excerpts)
+        return sum(excerpt.count for excerpt in self.excerpts) - (len(self.excerpts) - 1) * self.fade
 
 
 def make_cut_list(
@@ -107,6 +112,7 @@ def make_cut_list(
     title: str = "",
     source: Source | None = None,
     scores: pl.DataFrame | None = None,
+    fade_seconds: float = 0.0,
 ) -> CutList:
     """The cut list of the highlights: the same pictures that the reel shows (see `hlkit.cuts.plan_cuts`).
 
@@ -116,6 +122,7 @@ def make_cut_list(
         title: of the whole; the file's name unless given.
         source: where the recording came from.
         scores: the recording's score table; an excerpt's score is then the mean of its frames'.
+        fade_seconds: of the reel (see `hlkit.layout.Look`).
 
     Returns:
         Excerpts named by label and number, such as "highlight 3"; a label of several lines becomes one.
@@ -139,6 +146,7 @@ def make_cut_list(
         has_audio=info.has_audio,
         excerpts=tuple(excerpts),
         source=source,
+        fade=Look(fade_seconds=fade_seconds).fade_pictures(rate),
     )
 
 

@@ -77,6 +77,12 @@ class Look:
         """The title's text, with its fields."""
         return AUTO_TITLE if self.title == "auto" else self.title
 
+    def asks(self, field: str) -> bool:
+        """Whether a title says `field`."""
+        return self.pattern is not None and any(
+            name == field for _, name, _, _ in string.Formatter().parse(self.pattern)
+        )
+
     def fade_pictures(self, rate: Fraction) -> int:
         """How many pictures two neighbours share."""
         return round(Fraction(self.fade_seconds) * rate)
@@ -93,7 +99,7 @@ class Look:
         """
         if self.pattern is None:
             return []
-        if "{score" in self.pattern and any(cut.score is None for cut in cuts):
+        if self.asks("score") and any(cut.score is None for cut in cuts):
             raise HlkitError(
                 "The title asks for {score}, and no score is known. Run `hlkit infer` first, or leave it out."
             )

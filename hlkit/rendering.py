@@ -154,7 +154,8 @@ def _on_blurred_ground(face: Any, layout: Layout) -> Any:
     parts = face.split()
     ground = _filling(parts[0], round(GROUND_HEIGHT * layout.width / layout.panel / 2) * 2, GROUND_HEIGHT)
     ground = ground.filter("scale", layout.width, layout.panel, flags="bicubic").filter("setsar", 1)
-    ground = ground.filter("lutyuv", y=f"16+(val-16)*{GROUND_LIGHT}")
+    colour = f"128+(val-128)*{GROUND_LIGHT}"
+    ground = ground.filter("lutyuv", y=f"16+(val-16)*{GROUND_LIGHT}", u=colour, v=colour)
     front = parts[1].filter("scale", *layout.face, flags="lanczos").filter("setsar", 1)
     return ground.overlay(front, x="(W-w)/2", y="(H-h)/2")
 
