@@ -26,6 +26,7 @@ Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accura
 LoggerName = Literal["csv", "mlflow", "wandb"]
 Overlay = Literal["none", "score"]
 CutMode = Literal["smart", "keyframe", "encode"]
+Shape = Literal["source", "16:9", "9:16"]
 ReelSource = Literal["local", "remote"]
 SequenceKind = Literal["gru", "lstm", "none"]
 
@@ -324,17 +325,32 @@ def timeline(
     )
 
 
-@_example("reel --overlay score")
+@_example("reel --title auto --fade 0.3 --shape 9:16 --face 0.46,0.84,0.54,1")
 def reel(
     videos: VideosOption = None,
     cut: Annotated[
         CutMode | None,
         typer.Option(
             help="smart copies what needs no encoding, to the picture; keyframe goes from keyframe to keyframe, in no "
-            "time; encode encodes all. Left out: smart, or encode with an overlay."
+            "time; encode encodes all. Left out: smart, or encode with an overlay or another shape."
         ),
     ] = None,
     overlay: Annotated[Overlay, typer.Option(help="none, or score to draw the score on the picture.")] = "none",
+    title: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Shown for 2 s from each cut's start; {name}, {number}, {time}, {score} may stand in it. Or auto.",
+        ),
+    ] = None,
+    fade_seconds: Annotated[
+        float, typer.Option("--fade", metavar="SECONDS", help="Cross-fade cuts, such as 0.3; 0 does not.")
+    ] = 0.0,
+    shape: Annotated[Shape, typer.Option(help="source, 16:9, or 9:16: vertical, the middle of the game.")] = "source",
+    face: Annotated[
+        str | None,
+        typer.Option(metavar="X0,Y0,X1,Y1", help="Where the face cam is, 0 to 1, to stand above a 9:16 game."),
+    ] = None,
     source: Annotated[
         ReelSource, typer.Option(help="local, or remote to cut the site's best quality, fetching the highlights only.")
     ] = "local",
@@ -343,7 +359,18 @@ def reel(
     verbose: VerboseOption = False,
 ) -> None:
     """Cut the highlights into a reel."""
-    stages.reel(Project(project), videos=videos, cut=cut, overlay=overlay, source=source, redo=redo)
+    stages.reel(
+        Project(project),
+        videos=videos,
+        cut=cut,
+        overlay=overlay,
+        title=title,
+        fade_seconds=fade_seconds,
+        shape=shape,
+        face=None if face is None else read_box(face),
+        source=source,
+        redo=redo,
+    )
 
 
 @_example("export sunday --to edl --to chapters")

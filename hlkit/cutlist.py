@@ -6,7 +6,6 @@ state the same times as exactly as it is able to.
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hlkit.cuts import plan_cuts, reel_rate
+from hlkit.cuts import mean_score, plan_cuts, reel_rate
 from hlkit.labels import DEFAULT_LABEL
+from hlkit.layout import Look
+from hlkit.parts import check_fade
 from hlkit.project import HlkitError
 from hlkit.sources import Source
 from hlkit.video import VideoInfo, frame_count
@@ -58,11 +59,12 @@ class Excerpt:
 class CutList:
     """The excerpts of one recording, sorted and disjoint.
 
-    `rate` is pictures a second, exact; `pictures` the recording's length; `source` where it came from, if known.
+    `rate` is pictures a second, exact; `pictures` the recording's length; `source` where it came from, if known; `fade`
+    how many pictures neighbours share in the reel.
 
     Raises:
-        HlkitError: when there are no excerpts, they overlap or leave the recording, or the recording's name can't stand
-            in a line of text.
+        HlkitError: when there are no excerpts, they overlap or leave the recording, one is too short for the fade, or
+            the recording's name can't stand in a line of text.
     """
 
     recording: Path
@@ -74,6 +76,7 @@ class CutList:
     has_audio: bool
     excerpts: tuple[Excerpt, ...]
     source: Source | None = None
+    fade: int = 0
 
     def __post_init__(self) -> None:
         if not self.excerpts:
@@ -83,6 +86,7 @@ class CutList:
         borders = [border for excerpt in self.excerpts for border in (excerpt.first, excerpt.stop)]
         if borders != sorted(borders) or borders[-1] > self.pictures:
             raise HlkitError("The excerpts overlap, or leave the recording. Plan the cuts anew.")
+        check_fade([excerpt.count for excerpt in self.excerpts], self.fade, self.rate)
         if one_line(name := self.recording.name) != name:
             raise HlkitError(
                 f"The file name {name!r} holds a line break or another sign that no cut list can name. Rename it."
@@ -93,12 +97,12 @@ class CutList:
         begin = 0
         for excerpt in self.excerpts:
             yield begin, excerpt
-            begin += excerpt.count
+            begin += excerpt.count - self.fade
 
     @property
     def reel_pictures(self) -> int:
         """How many pictures the reel has."""
-        return sum(excerpt.count for excerpt in self.excerpts)
+        return sum(excerpt.count for excerpt in self.excerpts) - (len(self.excerpts) - 1) * self.fade
 
 
 def make_cut_list(
@@ -108,6 +112,7 @@ def make_cut_list(
     title: str = "",
     source: Source | None = None,
     scores: pl.DataFrame | None = None,
+    fade_seconds: float = 0.0,
 ) -> CutList:
     """The cut list of the highlights: the same pictures that the reel shows (see `hlkit.cuts.plan_cuts`).
 
@@ -117,6 +122,7 @@ def make_cut_list(
         title: of the whole; the file's name unless given.
         source: where the recording came from.
         scores: the recording's score table; an excerpt's score is then the mean of its frames'.
+        fade_seconds: of the reel (see `hlkit.layout.Look`).
 
     Returns:
         Excerpts named by label and number, such as "highlight 3"; a label of several lines becomes one.
@@ -128,7 +134,7 @@ def make_cut_list(
     excerpts = []
     for number, cut in enumerate(plan_cuts(highlights, info), start=1):
         name = f"{_label_between(highlights, cut.start, cut.end)} {number}"
-        score = cut.score if scores is None else _mean_score(scores, cut.start, cut.end)
+        score = cut.score if scores is None else mean_score(scores, cut.start, cut.end)
         excerpts.append(Excerpt(round(cut.start * rate), round(cut.end * rate), name, score))
     return CutList(
         recording=Path(info.path).resolve(),
@@ -140,6 +146,7 @@ def make_cut_list(
         has_audio=info.has_audio,
         excerpts=tuple(excerpts),
         source=source,
+        fade=Look(fade_seconds=fade_seconds).fade_pictures(rate),
     )
 
 
@@ -155,8 +162,3 @@ def _label_between(highlights: pl.DataFrame, start: float, end: float) -> str:
     shown = highlights.filter((pl.col("start") < end) & (pl.col("end") > start)).sort("start")
     names = [one_line(label) for label in shown["label"].drop_nulls().unique(maintain_order=True)]
     return " + ".join(filter(None, names)) or DEFAULT_LABEL
-
-
-def _mean_score(scores: pl.DataFrame, start: float, end: float) -> float | None:
-    inside = scores.filter(pl.col("time").is_between(start, end, closed="left"))["score"].cast(pl.Float64).mean()
-    return inside if isinstance(inside, float) and math.isfinite(inside) else None

@@ -99,6 +99,12 @@ def plan_cuts(highlights: pl.DataFrame, info: VideoInfo) -> tuple[Cut, ...]:
     return tuple(Cut(float(first / rate), float(stop / rate), score) for first, stop, score in runs)
 
 
+def mean_score(scores: pl.DataFrame, start: float, end: float) -> float | None:
+    """The mean of the column `score` over the times `[start, end)` of a score table; None where it has none."""
+    inside = scores.filter(pl.col("time").is_between(start, end, closed="left"))["score"].cast(pl.Float64).mean()
+    return inside if isinstance(inside, float) and math.isfinite(inside) else None
+
+
 def merge_overlapping(pieces: Sequence[Piece], cuts: Sequence[Cut], rate: Fraction) -> tuple[list[Piece], list[Cut]]:
     """Make one of each two neighbours out of the same piece where the second begins inside the first or at its end."""
     merged: list[tuple[Piece, Cut]] = []

@@ -31,6 +31,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Xml
@@ -205,6 +206,8 @@ def _mend(root: Xml.Element, cuts: CutList) -> None:
     }
     asset.attrib |= {"name": cuts.recording.stem, "src": cuts.recording.as_uri(), "hasAudio": str(int(cuts.has_audio))}
     asset.attrib |= {"start": exact(0), "duration": exact(cuts.pictures)}
+    # An editor's timeline has cuts; fades are the reel's own.
+    cuts = replace(cuts, fade=0)
     sequence = _child(project, "sequence")
     sequence.attrib |= {"duration": exact(cuts.reel_pictures), "tcStart": "0s", "tcFormat": "NDF"}
     for clip, (begin, excerpt) in zip(_child(sequence, "spine"), cuts.in_reel(), strict=True):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
+from itertools import pairwise
 from typing import Literal, get_args
 
 from hlkit.cutlist import CutList
@@ -88,7 +89,9 @@ def twitch_links(cuts: CutList) -> str:
 
 def reel_captions(cuts: CutList) -> str:
     """SRT captions of the reel: which highlight this is, when it was, and its score."""
-    return _srt(cuts, ((begin, begin + excerpt.count) for begin, excerpt in cuts.in_reel()))
+    # Of two highlights that share pictures, the second is named: players show one caption after another.
+    begins = [*(begin for begin, _ in cuts.in_reel()), cuts.reel_pictures]
+    return _srt(cuts, pairwise(begins))
 
 
 def stream_captions(cuts: CutList) -> str:

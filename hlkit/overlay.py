@@ -1,6 +1,6 @@
-"""The score as text on the reel's pictures, changing with every time step of the score table.
+"""Text on the reel's pictures: the score, changing with every time step of the score table, and titles.
 
-The text is drawn with Pillow and laid over by ffmpeg's `overlay`, which every build of ffmpeg has; `drawtext` and the
+Text is drawn with Pillow and laid over by ffmpeg's `overlay`, which every build of ffmpeg has; `drawtext` and the
 subtitle filters are missing from some.
 """
 
@@ -10,11 +10,15 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from hlkit.project import HlkitError
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
 
 # Readable on a phone, and clear of the game's own display in the upper left corner of most games.
 TEXT_HEIGHT = 0.06
@@ -82,18 +86,55 @@ def write_pictures(target: Path, texts: list[str], video_height: int) -> tuple[i
 
 def draw_texts(texts: list[str], video_height: int) -> dict[str, np.ndarray]:
     """White text on a dark box for each text, uint8 RGBA (height, width, 4), of one even size; "" is see-through."""
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
+    font = _font(_size(video_height))
+    width = max(font.getlength(text) for text in texts)
+    return {text: _draw(text, font, width) for text in texts}
 
-    size = max(10, round(video_height * TEXT_HEIGHT))
+
+def write_title(target: Path, text: str, video_height: int, room: int) -> tuple[int, int]:
+    """Write `text` as a raw RGBA picture, drawn as scores are; returns its width and height in pixels, both even.
+
+    Where it would be wider than `room` pixels it is made smaller, to half at the least, and then cut short.
+    """
+    size = _size(video_height)
+    while _box_width(text, _font(size)) > room and size > max(10, _size(video_height) // 2):
+        size -= 1
+    font, shown = _font(size), text
+    while _box_width(shown, font) > room and len(shown) > 1:
+        shown = f"{shown[:-2].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    picture = _draw(shown, font, font.getlength(shown))
+    target.write_bytes(picture.tobytes())
+    height, width, _ = picture.shape
+    return width, height
+
+
+def _size(video_height: int) -> int:
+    return max(10, round(video_height * TEXT_HEIGHT))
+
+
+def _font(size: int) -> FreeTypeFont:
+    import matplotlib
+    from PIL import ImageFont
+
     # Matplotlib brings this font along, so no font needs to be installed.
-    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), size)
-    pad = max(2, size // 4)
-    width = math.ceil(max(font.getlength(text) for text in texts)) + 2 * pad
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), size)
+
+
+def _box_width(text: str, font: FreeTypeFont) -> int:
+    width = math.ceil(font.getlength(text)) + 2 * _pad(font)
+    return width + width % 2
+
+
+def _pad(font: FreeTypeFont) -> int:
+    return max(2, int(font.size) // 4)
+
+
+def _draw(text: str, font: FreeTypeFont, text_width: float) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    size, pad = int(font.size), _pad(font)
+    width = math.ceil(text_width) + 2 * pad
     width, height = width + width % 2, size + 2 * pad + size % 2
-    pictures = {}
-    for text in texts:
-        picture = Image.new("RGBA", (width, height), (0, 0, 0, 160 if text else 0))
-        ImageDraw.Draw(picture).text((pad, height // 2), text, font=font, fill=(255, 255, 255, 255), anchor="lm")
-        pictures[text] = np.asarray(picture)
-    return pictures
+    picture = Image.new("RGBA", (width, height), (0, 0, 0, 160 if text else 0))
+    ImageDraw.Draw(picture).text((pad, height // 2), text, font=font, fill=(255, 255, 255, 255), anchor="lm")
+    return np.asarray(picture)

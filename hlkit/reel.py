@@ -1,8 +1,9 @@
 """The reel: the one video file that is made of a recording's cuts.
 
 Each cut is sought by itself, so the work grows with the reel, not with the recording. Its pictures are copied as they
-are coded where that is safe, else encoded, and go to a file of their own; its sound goes to its place in one sound
-file, which is encoded once for the whole reel. So nothing adds up over many cuts.
+are coded where that is safe, else encoded, and go to a file of their own (with a title or fades, to a file for each
+part of it); its sound goes to its place in one sound file, which is encoded once for the whole reel. So nothing adds up
+over many cuts.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.coded import Sources, UnsafeError
-from hlkit.cuts import Cut, Piece, picture_count, plan_cuts, reel_rate, write_cut_list
+from hlkit.cuts import Cut, Piece, mean_score, picture_count, plan_cuts, reel_rate, write_cut_list
 from hlkit.gops import CutMode
+from hlkit.layout import PLAIN, Look, check_copying, plan_layout
 from hlkit.mp4 import count_pictures, join_cuts
-from hlkit.overlay import MARGIN, ScoreTexts, frame_rate_of, score_texts, write_pictures
+from hlkit.overlay import ScoreTexts, score_texts
 from hlkit.packets import check_whole, find_start
+from hlkit.parts import Part, check_fade, plan_parts, reel_places
 from hlkit.project import HlkitError, HlkitWarning, fingerprint, format_time
-from hlkit.soundtrack import place_sound, sound_samples
+from hlkit.rendering import Drawing, Stretch, render
+from hlkit.soundtrack import mix_sound, place_sound, sound_samples
 from hlkit.splice import SplicePlan, plan_splices, write_splice
 from hlkit.video import find_ffmpeg, open_ffmpeg, probe
 
@@ -47,14 +51,16 @@ def write_reel(
     cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     scores: pl.DataFrame | None = None,
+    look: Look = PLAIN,
     crf: int = 20,
     progress: bool = True,
 ) -> tuple[Cut, ...]:
     """Cut `cuts` out of `video` and write them, one after another, to one MP4 (H.264 4:2:0, AAC, ready to stream).
 
-    The reel has the recording's picture size and its rate, made constant; each cut has exactly the pictures that its
-    length holds, and its sound exactly as long. A recording without sound gives a reel without sound. `target` appears
-    when the reel is finished and checked; a run that was killed is taken up at the cut where it stopped.
+    The reel has the recording's picture size (unless its look has another shape) and its rate, made constant; each cut
+    has exactly the pictures that its length holds, and its sound exactly as long. With fades, neighbours share some. A
+    recording without sound gives a reel without sound. `target` appears when the reel is finished and checked; a run
+    that was killed is taken up where it stopped.
 
     Args:
         video: the recording.
@@ -62,9 +68,11 @@ def write_reel(
         target: where the reel goes; ends with `.mp4`.
         cut: `"smart"` copies whole GOPs as they are coded and encodes the pictures around them, exact to the picture;
             `"keyframe"` lets cuts begin and end with GOPs, so that they come out longer, and encodes no picture;
-            `"encode"` encodes all. None is `"smart"`, and with an overlay `"encode"`.
+            `"encode"` encodes all. None is `"smart"`, and with an overlay or another shape `"encode"`.
         overlay: `"score"` draws the score in the corner, and needs `scores`.
-        scores: the recording's score table.
+        scores: the recording's score table; also for titles with a `{score}`.
+        look: titles, fades and shape. With `"smart"` only the pictures with a title and those that fade are encoded
+            besides the edges. `{name}` in a title is the name of `target`.
         crf: quality of what is encoded, 0 (lossless) to 51; 20 shows no loss in motion.
         progress: show a progress bar in pictures.
 
@@ -79,7 +87,9 @@ def write_reel(
     4:2:0, progressive, limited range, not rotated) in closed GOPs at a steady rate and with constant parameters is.
     """
     pieces = [Piece(probe(Path(video).resolve()))] * len(cuts) if cuts else []
-    return write_pieces(pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, crf=crf, progress=progress)
+    return write_pieces(
+        pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, look=look, crf=crf, progress=progress
+    )
 
 
 def write_pieces(
@@ -90,6 +100,7 @@ def write_pieces(
     cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     scores: pl.DataFrame | None = None,
+    look: Look = PLAIN,
     crf: int = 20,
     progress: bool = True,
 ) -> tuple[Cut, ...]:
@@ -110,24 +121,28 @@ def write_pieces(
         raise HlkitError(f"The overlay is '{overlay}'; none and score are allowed.")
     if cut not in (None, "smart", "keyframe", "encode"):
         raise HlkitError(f"The way of cutting is '{cut}'; smart, keyframe and encode are allowed.")
-    if overlay != "none" and cut not in (None, "encode"):
-        raise HlkitError(
-            f"Copied pictures can't have an overlay. Choose cut 'encode' in place of '{cut}', or no overlay."
-        )
+    check_copying(cut, overlay, look)
     if overlay == "score" and scores is None:
         raise HlkitError("The score overlay needs the score table. Run `hlkit infer` first, or choose overlay 'none'.")
     if len(sizes := {(piece.info.width, piece.info.height) for piece in pieces}) > 1:
         shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise HlkitError(f"The picture size changes within the recording ({shown}). Make one reel for each size.")
     texts = score_texts(scores) if overlay == "score" and scores is not None else None
-    mode = cut or ("smart" if overlay == "none" else "encode")
-    job = _Job(tuple(pieces), tuple(cuts), mode, crf, texts)
+    mode = cut or ("smart" if overlay == "none" and look.shape == "source" else "encode")
+    titles = look.titles([_scored(cut, scores) for cut in cuts], target.stem)
+    job = _Job(tuple(pieces), tuple(cuts), mode, crf, texts, look, tuple(titles))
     try:
         return _make(job, target, progress)
     except OSError as error:
         raise HlkitError(
             f"The reel {target} can't be written: {error.strerror or error}. Choose another folder."
         ) from error
+
+
+def _scored(cut: Cut, scores: pl.DataFrame | None) -> Cut:
+    if cut.score is not None or scores is None or not {"time", "score"} <= set(scores.columns):
+        return cut
+    return replace(cut, score=mean_score(scores, cut.start, cut.end))
 
 
 @dataclass(frozen=True)
@@ -139,18 +154,47 @@ class _Job:
     mode: CutMode
     crf: int
     texts: ScoreTexts | None
+    look: Look
+    titles: tuple[str, ...]
 
     @property
     def rate(self) -> Fraction:
         return reel_rate(self.pieces[0].info)
 
     @property
-    def height(self) -> int:
-        return self.pieces[0].info.height
+    def fade(self) -> int:
+        return self.look.fade_pictures(self.rate)
+
+    @property
+    def drawing(self) -> Drawing:
+        info, look = self.pieces[0].info, self.look
+        layout = plan_layout(info.width, info.height, look)
+        return Drawing(self.rate, layout, look.face, self.texts, look.title_pictures(self.rate), self.crf)
 
     @property
     def has_audio(self) -> bool:
         return any(piece.info.has_audio for piece in self.pieces)
+
+    def parts(self) -> tuple[Part, ...]:
+        # Where all is encoded, a cut with a title needs no seam.
+        titled = self.look.title_pictures(self.rate) if self.mode == "smart" else 0
+        return plan_parts(self.counts(), fade=self.fade, titled=titled)
+
+    def stretch(self, part: Part) -> Cut:
+        """The stretch of the recording that a part shows."""
+        cut = self.cuts[part.cut]
+        if (part.first, part.stop) == (0, picture_count(cut, self.rate)):
+            return cut
+        first, stop = (float(Fraction(cut.start) + number / self.rate) for number in (part.first, part.stop))
+        return Cut(first, stop, cut.score)
+
+    def sound(self) -> tuple[list[int], list[int]]:
+        """How many samples each cut has, and with which sample of the reel it begins."""
+        counts = self.counts()
+        places = reel_places(counts, self.fade)
+        begins = [sound_samples(place, self.rate) for place in places]
+        ends = [sound_samples(place + count, self.rate) for place, count in zip(places, counts, strict=True)]
+        return [end - begin for begin, end in zip(begins, ends, strict=True)], begins
 
     def counts(self) -> list[int]:
         """How many pictures each cut has.
@@ -163,6 +207,7 @@ class _Job:
             if count < 1 or cut.end - piece.offset > piece.info.duration + 1 / self.rate:
                 length = format_time(piece.info.duration, decimals=3)
                 raise HlkitError(f"The cut {cut} does not lie in the recording, which is {length} long. Plan it anew.")
+        check_fade(counts, self.fade, self.rate)
         return counts
 
     def key(self) -> str:
@@ -170,8 +215,10 @@ class _Job:
         cuts = [[cut.start, cut.end] for cut in self.cuts]
         files = {piece.info.path: fingerprint(piece.info.path) for piece in set(self.pieces)}
         pieces = [[files[piece.info.path], piece.offset] for piece in self.pieces]
-        parts = [pieces, cuts, self.mode, self.crf, self.texts and astuple(self.texts), find_ffmpeg()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        looks = [self.texts and astuple(self.texts), astuple(self.look), self.titles]
+        return hashlib.sha256(
+            json.dumps([pieces, cuts, self.mode, self.crf, looks, find_ffmpeg()]).encode()
+        ).hexdigest()[:16]
 
 
 def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
@@ -188,18 +235,26 @@ def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
     attempt = Path(tempfile.mkdtemp(dir=work))
     try:
         with Sources() as sources:
-            plan = plan_splices(sources, job.pieces, job.cuts, job.rate, job.mode)
-            job = replace(job, pieces=plan.pieces, cuts=plan.cuts)
-            counts = [picture_count(cut, job.rate) for cut in job.cuts]
+            plain = [part for part in job.parts() if part.kind == "plain"]
+            stretches = [job.stretch(part) for part in plain]
+            mode = job.mode if plain else "encode"
+            plan = plan_splices(sources, [job.pieces[part.cut] for part in plain], stretches, job.rate, mode)
+            if mode == "keyframe":
+                job = replace(job, pieces=plan.pieces, cuts=plan.cuts)
             for reason, cuts in plan.reasons.items():
                 _warn(job, cuts, reason)
-            with tqdm(total=sum(counts), desc="reel", unit="frame", mininterval=0.5, disable=not progress) as bar:
-                _make_cuts(job, plan, counts, sources, work, attempt, bar)
-        reel = attempt / "reel.mp4"
-        files = [work / f"{number:05d}.mp4" for number in range(len(counts))]
-        join_cuts(files, counts, job.rate, work / "sound.pcm" if job.has_audio else None, reel)
-        if (found := count_pictures(reel)) != sum(counts):
-            raise HlkitError(f"The reel has {found} pictures in place of {sum(counts)}. Run it again.")
+            parts = job.parts()
+            total = sum(part.count for part in parts)
+            with tqdm(total=total, desc="reel", unit="frame", mininterval=0.5, disable=not progress) as bar:
+                _make_parts(job, plan, parts, sources, work, attempt, bar)
+        reel, sound = attempt / "reel.mp4", work / "sound.pcm" if job.has_audio else None
+        if sound is not None and job.fade:
+            mix_sound(sound, *job.sound(), attempt / "mixed.pcm")
+            sound = attempt / "mixed.pcm"
+        files = [work / f"{number:05d}.mp4" for number in range(len(parts))]
+        join_cuts(files, [part.count for part in parts], job.rate, sound, reel)
+        if (found := count_pictures(reel)) != total:
+            raise HlkitError(f"The reel has {found} pictures in place of {total}. Run it again.")
         with reel.open("rb+") as file:
             os.fsync(file.fileno())
         reel.replace(target)
@@ -217,50 +272,67 @@ def _warn(job: _Job, cuts: int, reason: str) -> None:
     warnings.warn(message, HlkitWarning, stacklevel=6)
 
 
-def _make_cuts(
-    job: _Job, plan: SplicePlan, counts: list[int], sources: Sources, work: Path, attempt: Path, bar: tqdm[Any]
+def _make_parts(
+    job: _Job, plan: SplicePlan, parts: Sequence[Part], sources: Sources, work: Path, attempt: Path, bar: tqdm[Any]
 ) -> None:
-    """Make each cut's `work/<number>.mp4`, unless it is there, and put its sound into `work/sound.pcm`."""
-    borders = [sound_samples(pictures, job.rate) for pictures in accumulate(counts, initial=0)]
+    """Make each part's `work/<number>.mp4`, unless it is there, and put each cut's sound into `work/sound.pcm`."""
+    borders = list(accumulate(job.sound()[0], initial=0))
+    splices, silent = iter(plan.splices), set(range(len(job.cuts)))
     failed: Counter[str] = Counter()
-    for number, (count, splice, piece) in enumerate(zip(counts, plan.splices, job.pieces, strict=True)):
+    for number, part in enumerate(parts):
         finished, before = work / f"{number:05d}.mp4", bar.n
+        splice = next(splices) if part.kind == "plain" else None
         if not finished.is_file():
-            pictures, begin = attempt / "cut.mp4", None
+            path, begin = job.pieces[part.cut].info.path, None
 
             def show(done: int, before: int = before) -> None:
                 bar.update(before + done - bar.n)
 
             if splice is not None and plan.style is not None:
                 try:
-                    write_splice(splice, sources.open(piece.info.path), plan.style, number, job.crf, pictures, show)
-                    begin = float(splice.found.begin)
+                    target = attempt / "cut.mp4"
+                    write_splice(splice, sources.open(path), plan.style, number, job.crf, target, show)
+                    begin = float(splice.found.begin - part.first / job.rate)
                 except UnsafeError as reason:
                     failed[str(reason)] += 1
             if begin is None:
-                begin = _encode_cut(job, plan, number, count, attempt, show)
-            if job.has_audio:
-                container = sources.open(piece.info.path).container
-                place_sound(container, begin, work / "sound.pcm", *borders[number : number + 2])
-            pictures.replace(finished)
-        bar.update(before + count - bar.n)
+                begin = _encode(job, plan, number, part, attempt, show)
+            if job.has_audio and part.kind != "fade" and part.cut in silent:
+                container = sources.open(path).container
+                place_sound(container, begin, work / "sound.pcm", *borders[part.cut : part.cut + 2])
+            (attempt / "cut.mp4").replace(finished)
+        silent -= {part.cut} if part.kind != "fade" else set()
+        bar.update(before + part.count - bar.n)
     for reason, cuts in failed.items():
         _warn(job, cuts, reason)
 
 
-def _encode_cut(
-    job: _Job, plan: SplicePlan, number: int, count: int, attempt: Path, on_frames: Callable[[int], object]
+def _encode(
+    job: _Job, plan: SplicePlan, number: int, part: Part, attempt: Path, on_frames: Callable[[int], object]
 ) -> float:
-    """Encode one cut to `attempt/cut.mp4`; returns the container's time with which it begins."""
-    cut, piece = job.cuts[number], job.pieces[number]
-    # The file's first picture may lie a rounding before its time 0.
-    seek, begin = find_start(piece.info.path, max(0.0, cut.start - piece.offset), float(1 / job.rate))
+    """Encode one part to `attempt/cut.mp4`; returns the container's time with which its cut begins."""
+    ends = [(part.cut, part.first), *([(part.cut + 1, 0)] if part.kind == "fade" else [])]
+    stretches = [_find(job, cut, first) for cut, first in ends]
     sets = None if plan.style is None else plan.style.number(number, "whole")
-    _run(_cut_command(job, number, count, (seek, begin), sets, attempt), on_frames)
-    if (found := count_pictures(attempt / "cut.mp4")) != count:
-        reason = f"{piece.info.path.name} gave {found} of the {count} pictures of the cut {cut}"
+    _run(render(stretches, part.count, job.drawing, sets, attempt), on_frames)
+    if (found := count_pictures(attempt / "cut.mp4")) != part.count:
+        name, cut = job.pieces[part.cut].info.path.name, job.stretch(part)
+        reason = f"{name} gave {found} of the {part.count} pictures of the cut {cut}"
         raise HlkitError(f"{reason}: it is cut off or damaged there. Copy or download it again.")
-    return begin
+    return stretches[0].begin - float(part.first / job.rate)
+
+
+def _find(job: _Job, number: int, first: int) -> Stretch:
+    """Where a cut's pictures from `first` on lie in the recording."""
+    cut, piece, length = job.cuts[number], job.pieces[number], float(1 / job.rate)
+    # The file's first picture may lie a rounding before its time 0.
+    start = max(0.0, cut.start - piece.offset)
+    seek, begin = find_start(piece.info.path, start, length)
+    if first:
+        # Counted from the cut's beginning, as its sound is; which may lie a picture before what was asked for.
+        seek, _ = find_start(piece.info.path, max(0.0, start + (first - 1) * length), length)
+    title = job.titles[number] if job.titles else ""
+    return Stretch(piece.info.path, cut, title, first, seek, begin + first * length)
 
 
 def _run(output: Any, on_frames: Callable[[int], object]) -> None:
@@ -268,47 +340,3 @@ def _run(output: Any, on_frames: Callable[[int], object]) -> None:
         for line in process.stdout or ():
             if line.startswith(b"frame="):
                 on_frames(int(line[6:]))
-
-
-def _cut_command(
-    job: _Job, number: int, count: int, start: tuple[float | None, float], sets: int | None, folder: Path
-) -> Any:
-    """The ffmpeg-python node that writes a cut's pictures to `cut.mp4`.
-
-    `start` is from `find_start`; `sets` the number of the parameter sets, where other pictures have theirs.
-    """
-    import ffmpeg
-
-    cut, (seek, begin) = job.cuts[number], start
-    # Timestamps stay the container's own: versions of ffmpeg differ in what they take for its time 0.
-    options: dict[str, Any] = {"copyts": None}
-    # Accurate seeking would throw away the picture that began before the cut and is still on screen there.
-    options |= {} if seek is None else {"noaccurate_seek": None, "ss": f"{seek:.6f}"}
-    source = ffmpeg.input(f"file:{job.pieces[number].info.path}", **options)
-    # round=near: each picture is the one on screen in the middle of its time, so that rounded timestamps do no harm.
-    pictures = source["V:0"].filter("setpts", f"round(PTS-{begin:.9f}/TB)")
-    pictures = pictures.filter("fps", fps=str(job.rate), round="near", start_time=0)
-    # The last picture of some recordings has no length of its own.
-    pictures = pictures.filter("tpad", stop_mode="clone", stop=2)
-    pictures = pictures.filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0).filter("scale", out_range="tv")
-    pictures = pictures.filter("format", "yuv420p")
-    if job.texts is not None:
-        pictures = _with_scores(pictures, job, cut, job.texts, folder)
-    # "veryfast" encodes several times as fast as the default, at the same crf with slightly larger files.
-    video: dict[str, Any] = {"c:v": "libx264", "preset": "veryfast", "crf": job.crf, "frames:v": count, "an": None}
-    if sets is not None:
-        video["x264-params"] = f"sps-id={sets}:stitchable=1"
-    return pictures.output(f"file:{folder / 'cut.mp4'}", **video)
-
-
-def _with_scores(pictures: Any, job: _Job, cut: Cut, texts: ScoreTexts, folder: Path) -> Any:
-    import ffmpeg
-
-    begin, shown = texts.grid(cut.start, cut.end)
-    width, height = write_pictures(folder / "score.rgba", shown, job.height)
-    size = {"pix_fmt": "rgba", "s": f"{width}x{height}", "framerate": str(frame_rate_of(texts))}
-    # The file's own clock ticks once a text, too coarse for the time of its first.
-    score = ffmpeg.input(f"file:{folder / 'score.rgba'}", format="rawvideo", **size).filter("settb", "AVTB")
-    score = score.filter("setpts", f"round(PTS+({begin:.6f})/TB)")
-    margin = round(job.height * MARGIN) // 2 * 2
-    return pictures.overlay(score, x=margin, y=margin)

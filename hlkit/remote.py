@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from hlkit.alignment import SEARCH_SECONDS, align
 from hlkit.cuts import Cut
 from hlkit.gops import CutMode
+from hlkit.layout import PLAIN, Look
 from hlkit.project import HlkitError, atomic_path
 from hlkit.reel import Piece, write_pieces
 from hlkit.segments import FetchError, fetch_segments, get, join_segments, plan_runs, read_playlist
@@ -62,6 +63,7 @@ def write_remote_reel(
     cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
     scores: pl.DataFrame | None = None,
+    look: Look = PLAIN,
     crf: int = 20,
     progress: bool = True,
 ) -> tuple[Cut, ...]:
@@ -77,6 +79,7 @@ def write_remote_reel(
         cut: as for `write_reel`.
         overlay: as for `write_reel`.
         scores: as for `write_reel`.
+        look: as for `write_reel`.
         crf: as for `write_reel`.
         progress: show progress bars.
 
@@ -91,7 +94,9 @@ def write_remote_reel(
     fetch = _fetch_pieces if source.is_hls and source.sound_url is None else _copy_stretches
     try:
         pieces = align(video, fetch(source, cuts, work, progress), cuts)
-        shown = write_pieces(pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, crf=crf, progress=progress)
+        shown = write_pieces(
+            pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, look=look, crf=crf, progress=progress
+        )
     except FetchError:
         raise
     except HlkitError:

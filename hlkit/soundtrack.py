@@ -6,10 +6,10 @@ That file is encoded once for the whole reel, so that nothing adds up over many 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -53,6 +53,35 @@ def place_sound(container: InputContainer | None, begin: float, whole: Path, fir
         # An earlier attempt may have left something there.
         for place in range(done, stop, SOUND_RATE):
             file.write(bytes(SOUND_FRAME_BYTES * min(SOUND_RATE, stop - place)))
+
+
+def mix_sound(apart: Path, lengths: Sequence[int], places: Sequence[int], target: Path) -> None:
+    """Write cuts' sounds, which lie behind one another in `apart`, so that each begins at its place.
+
+    Where two share samples, one passes over into the other, equally loud all the while (constant power).
+
+    Args:
+        apart: as `place_sound` writes it.
+        lengths: of each cut, in samples; longer than what it shares with both neighbours.
+        places: the sample with which each begins, from 0 on without a gap.
+        target: the new file.
+    """
+    shared = [place + length - after for place, length, after in zip(places, lengths, places[1:], strict=False)]
+    tail = np.zeros((0, 2), "<i2")
+    with apart.open("rb") as source, target.open("wb") as file:
+        for length, before, after in zip(lengths, [0, *shared], [*shared, 0], strict=True):
+            head = _read(source, before)
+            share = np.linspace(0, np.pi / 2, before, endpoint=False)[:, None] + np.pi / 4 / max(before, 1)
+            mixed = tail * np.cos(share) + head * np.sin(share)
+            file.write(np.clip(np.rint(mixed), -(2**15), 2**15 - 1).astype("<i2").tobytes())
+            left = length - before - after
+            for place in range(0, left, SOUND_RATE):
+                file.write(_read(source, min(SOUND_RATE, left - place)).tobytes())
+            tail = _read(source, after)
+
+
+def _read(source: BinaryIO, count: int) -> np.ndarray:
+    return np.frombuffer(source.read(count * SOUND_FRAME_BYTES), "<i2").reshape(-1, 2)
 
 
 def _sound(container: InputContainer, begin: float, count: int) -> Iterator[np.ndarray]:

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as Xml
+from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -36,6 +38,7 @@ from hlkit.exports import (
     write_exports,
 )
 from hlkit.labels import read_labels, write_labels
+from hlkit.mp4 import count_pictures
 from hlkit.project import HlkitError, Project
 from hlkit.reel import plan_cuts
 from hlkit.sources import Source
@@ -288,6 +291,25 @@ def test_chapters_by_hand():
         reel_chapters(soon)
 
 
+def test_what_is_for_the_reel_keeps_to_its_fades_and_editors_cut():
+    cuts = cut_list(900, 1200, 1500, 1800, 3000, 3301, rate=THIRTY, seconds=200)
+    faded = replace(cuts, fade=15)
+    assert faded.reel_pictures == 300 + 300 + 301 - 30
+    # Each begins half a second earlier than the one before: 0, 9.5, 19 s. The first is too short for YouTube then.
+    times = re.findall("[0-9:,]+ --> [0-9:,]+", reel_captions(faded))
+    assert times == [
+        "00:00:00,000 --> 00:00:09,500",
+        "00:00:09,500 --> 00:00:19,000",
+        "00:00:19,000 --> 00:00:29,033",
+    ]
+    with pytest.raises(LeftOutError, match=r"would have 2$"):
+        reel_chapters(faded)
+    for write in (to_otio, to_fcpxml, to_edl, stream_captions, stream_chapters):
+        assert write(faded) == write(cuts)
+    with pytest.raises(HlkitError, match="Give a fade of at most"):
+        replace(cuts, fade=150)
+
+
 @given(cut_lists())
 def test_twitch_links_are_ones_that_yt_dlp_takes_and_lead_to_the_second(cuts):
     lines = twitch_links(cuts).splitlines()
@@ -514,6 +536,30 @@ def test_lists_of_losslesscut_are_no_highlights_of_another_video(project):
     stages.export(project, to=["srt"], say=said.append)
     assert [line.split(":")[0] for line in said] == ["sunday"]
     assert [path.name for path in stages.reel(project, progress=False, say=lambda line: None)] == ["sunday.mp4"]
+
+
+def test_captions_follow_the_reel_when_it_is_cut_with_another_fade(project):
+    quiet, captions = {"say": lambda line: None}, project.reel("sunday", ".srt")
+
+    def begins():
+        stages.export(project, to=["srt"], **quiet)
+        return [begin for begin, _, _ in read_srt(captions.read_text(), project.root)]
+
+    starts = [math.ceil(start * NTSC_60) for start in (1.7, 14, 30)]
+    counts = [math.ceil(stop * NTSC_60) - start for start, stop in zip(starts, (12, 25, 41), strict=True)]
+    for fade in (0, 0.5):
+        looks = {"fade_seconds": fade, "title": "{number}"} if fade else {}
+        stages.reel(project, progress=False, **looks, **quiet)
+        shared = round(Fraction(fade) * NTSC_60)
+        places = [0, counts[0] - shared, counts[0] + counts[1] - 2 * shared]
+        assert begins() == [math.floor(place / NTSC_60 * 1000) for place in places]
+        assert count_pictures(project.reel("sunday")) == sum(counts) - 2 * shared
+    said = []
+    stages.reel(project, fade_seconds=0.5, title="{number}", progress=False, say=said.append)
+    assert said == ["sunday: reel already done."]
+    # The reel is not of these highlights any more.
+    project.reel("sunday", ".csv").write_text("video,start,end\nsunday,1,2\nsunday,4,9\n")
+    assert begins() == [0, 1001]
 
 
 def test_again_it_is_already_done_until_something_changes(project):

@@ -425,8 +425,8 @@ def test_a_recording_that_breaks_off_is_named(tmp_path):
 
 
 def test_pictures_that_are_missing_in_the_middle_are_named(source, tmp_path, monkeypatch):
-    real = reel._cut_command
-    monkeypatch.setattr(reel, "_cut_command", lambda job, cut, count, *rest: real(job, cut, count - 1, *rest))
+    real = reel.render
+    monkeypatch.setattr(reel, "render", lambda stretches, count, *rest: real(stretches, count - 1, *rest))
     with pytest.raises(HlkitError, match=r"a\.mp4 gave 29 of the 30 pictures of the cut 0:00:01\.000 to 0:00:02\.000"):
         write_reel(source, [Cut(1, 2)], tmp_path / "reel.mp4", cut="encode", progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,8 @@ def export(
     """Write the highlights of `reels/<id>.csv` for other programs, beside it. Returns the files.
 
     Files that are for the reel have its name: `reels/<id>.srt`; those for the whole recording say so:
-    `reels/<id>.stream.srt`. What does not apply to a recording is left out, and the reason is said.
+    `reels/<id>.stream.srt`. The first keep to the fades of a reel that has been cut. What does not apply to a recording
+    is left out, and the reason is said.
 
     Args:
         project: must have the recordings and their highlights. Names of highlights are their labels; scores, where the
@@ -60,6 +61,7 @@ def _export_one(
     scores = project.scores(run, video)
     made_from = {"highlights": fingerprint(table), "video": fingerprint(recording), "kinds": kinds, "title": title}
     made_from |= {"source": source and source.link, "scores": fingerprint(scores) if scores.is_file() else None}
+    made_from["fade"] = fade = _fade(project, video, made_from["highlights"])
     if already_done(project, "export", video, made_from, redo, say):
         files = [project.reel(video, suffix) for kind in kinds for suffix in export_suffixes(kind)]
         return [file for file in files if file.is_file()]
@@ -69,6 +71,7 @@ def _export_one(
         title=title,
         source=source,
         scores=tables.read_scores(project, video, run=run) if scores.is_file() else None,
+        fade_seconds=fade,
     )
     written, reasons = [], []
     for kind in kinds:
@@ -88,6 +91,12 @@ def _export_one(
     for reason in reasons:
         say(f"{video}: {reason}")
     return written
+
+
+def _fade(project: Project, video: str, highlights: object) -> float:
+    """By how many seconds cuts overlap in the reel; 0 when there is none of these highlights yet."""
+    reel = project.made_from("reel", video)
+    return float(reel.get("fade_seconds", 0.0)) if reel.get("highlights") == highlights else 0.0
 
 
 def _title(project: Project, video: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,9 @@ import polars as pl
 from hlkit.events import row_seconds
 from hlkit.gops import CutMode
 from hlkit.labels import TIME_TOLERANCE, covered, read_labels, write_labels
+from hlkit.layout import Look, Shape, check_copying
 from hlkit.project import HlkitError, Project, fingerprint, format_time
+from hlkit.sampling import Box
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.stages.sequences import held_out_scores
@@ -164,6 +167,10 @@ def reel(
     videos: Sequence[str] | None = None,
     cut: CutMode | None = None,
     overlay: Literal["none", "score"] = "none",
+    title: str | None = None,
+    fade_seconds: float = 0.0,
+    shape: Shape = "source",
+    face: Box | None = None,
     source: Literal["local", "remote"] = "local",
     redo: bool = False,
     progress: bool = True,
@@ -176,8 +183,15 @@ def reel(
         videos: those that have highlights, unless named.
         cut: `smart` copies what lies between the cuts' first and last keyframes and encodes the rest, exact to the
             picture; `keyframe` goes from keyframe to keyframe and encodes no picture; `encode` encodes all. None is
-            `smart`, or `encode` with an overlay. The reel's own cuts are written to `reels/<id>.cuts.csv`.
+            `smart`, or `encode` with an overlay or another shape. The reel's own cuts are written to
+            `reels/<id>.cuts.csv`.
         overlay: `score` draws the score on the picture.
+        title: shown for the first two seconds of each cut; `{name}`, `{number}`, `{time}` and `{score}` may stand in
+            it, and `auto` is the first three.
+        fade_seconds: by how much cuts overlap, one passing over into the next, 0 to 5.
+        shape: `source` is the recording's; `16:9` as high; `9:16` is vertical, the middle of the game (see
+            `hlkit.layout`).
+        face: where the face cam is (`x0, y0, x1, y1`, each 0 to 1), to stand above the game; with `9:16` only.
         source: cut the `local` recording, or the best rendition of the `remote` site that it came from: only the
             highlights' own stretches are fetched, and laid over the recording to the frame.
         redo: cut again.
@@ -187,27 +201,35 @@ def reel(
     from hlkit.reel import plan_cuts, write_cut_list, write_reel
     from hlkit.remote import find_source, write_remote_reel
 
+    look = Look(title, fade_seconds, shape, face)
+    check_copying(cut, overlay, look)
+    needs_scores = overlay == "score" or look.asks("score")
     reels = []
     for video in tables.highlight_videos(project, videos):
         table, target, recording = project.reel(video, ".csv"), project.reel(video), project.video(video)
         made_from = {"highlights": fingerprint(table), "video": fingerprint(recording), "overlay": overlay}
-        made_from |= {"source": source, "cut": cut}
+        made_from |= {"source": source, "cut": cut, **asdict(look)}
+        if needs_scores:
+            scored = project.scores(current_run(project, None), video)
+            made_from["scores"] = fingerprint(scored) if scored.is_file() else None
         reels.append(target)
         if already_done(project, "reel", video, made_from, redo, say):
             continue
         highlights = read_labels(table, video=video)
-        scores = tables.read_scores(project, video, run=current_run(project, None)) if overlay == "score" else None
+        scores = tables.read_scores(project, video, run=current_run(project, None)) if needs_scores else None
         cuts = plan_cuts(highlights, probe(recording))
         if source == "remote" and cuts:
             distant = find_source(tables.source_of(project, video))
             cuts = write_remote_reel(
-                recording, distant, cuts, target, cut=cut, overlay=overlay, scores=scores, progress=progress
+                recording, distant, cuts, target, cut=cut, overlay=overlay, scores=scores, look=look, progress=progress
             )
         else:
-            cuts = write_reel(recording, cuts, target, cut=cut, overlay=overlay, scores=scores, progress=progress)
+            cuts = write_reel(
+                recording, cuts, target, cut=cut, overlay=overlay, scores=scores, look=look, progress=progress
+            )
         shown = project.reel(video, ".cuts.csv")
         write_cut_list(cuts, shown)
         project.mark_done("reel", video, made_from, [target, shown])
-        seconds = sum(cut.end - cut.start for cut in cuts)
+        seconds = sum(cut.end - cut.start for cut in cuts) - (len(cuts) - 1) * fade_seconds
         say(f"{video}: a reel of {len(cuts)} highlights, {format_time(seconds)}: {target}")
     return reels
