@@ -86,10 +86,20 @@ class Recipe:
 
     @classmethod
     def from_checkpoint(cls, content: Mapping[str, Any]) -> Recipe:
-        """The reverse of `to_checkpoint`."""
-        arrays = content["codebook"]
-        book = None if arrays is None else Codebook(**{name: value.numpy() for name, value in arrays.items()})
-        return cls(book, content["chat_delay"])
+        """The reverse of `to_checkpoint`.
+
+        Raises:
+            HlkitError: when it is the content of something else.
+        """
+        try:
+            arrays, delay = content["codebook"], content["chat_delay"]
+            book = None if arrays is None else Codebook(**{name: value.numpy() for name, value in arrays.items()})
+            return cls(book, None if delay is None else float(delay))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise HlkitError(
+                f"The sequence model's sound words or chat delay are damaged ({error}). Train again: "
+                "`hlkit train --redo`."
+            ) from error
 
 
 def learn_recipe(materials: Sequence[Material], labels: Sequence[np.ndarray], *, seed: int = 0) -> Recipe:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hlkit.clips import find_runs
 from hlkit.project import HlkitError
+from hlkit.records import first_faulty_row
 from hlkit.timeline import add_intensity
 from hlkit.video import frame_rate
 
@@ -35,6 +36,9 @@ REGULARISATION = 0.01
 # Of a class that a member has not seen.
 UNSEEN_LOGIT = -10.0
 DROPOUT = 0.3
+
+# Frames that are whitened at once, so that a source may lie on disk and be larger than memory.
+BLOCK_FRAMES = 4096
 
 Sources = Mapping[str, np.ndarray | None]
 """What a video has: source name -> float (frames, width), or None where it has none."""
@@ -205,22 +209,20 @@ class SequenceModel(nn.Module):
         """What the networks read of a video with `count` frames: float32 (count, width); a missing source is zeros.
 
         Raises:
-            HlkitError: when a source has another width than the model learned from, or another number of frames.
+            HlkitError: when a source has another width than the model learned from, or another number of frames, or
+                values that are no numbers.
         """
         columns = []
         for name, whitening in self.whitenings.items():
             rows = sources.get(name)
             width, kept = self.config.widths[name]
-            if rows is not None and rows.shape != (count, width):
-                raise HlkitError(
-                    f"The source '{name}' has {rows.shape[1]} columns for {len(rows)} frames; the model learned from "
-                    f"{width}, and there are {count} frames. Make it again with this model, or train again."
-                )
+            if rows is not None:
+                check_source(name, rows, (count, width))
             part = torch.zeros(count, kept + 1)
             if rows is not None:
-                for start in range(0, count, 4096):
-                    block = torch.from_numpy(np.asarray(rows[start : start + 4096], dtype=np.float32))
-                    part[start : start + 4096, :kept] = whitening(block)
+                for start in range(0, count, BLOCK_FRAMES):
+                    block = torch.from_numpy(np.asarray(rows[start : start + BLOCK_FRAMES], dtype=np.float32))
+                    part[start : start + BLOCK_FRAMES, :kept] = whitening(block)
                 part[:, kept] = 1
             columns.append(part)
         return torch.cat(columns, dim=1)
@@ -282,6 +284,17 @@ def smooth(probabilities: np.ndarray, frames: pl.DataFrame, seconds: float) -> n
     return np.stack(columns, axis=1)
 
 
+def check_source(name: str, rows: np.ndarray, shape: tuple[int, int], *, video: str = "") -> None:
+    """An `HlkitError` unless a source (of a video) is all numbers and has this many frames and columns."""
+    whose = f"'{name}' of {video}" if video else f"'{name}'"
+    folders = " and ".join(f"`{folder}/{video or '<video>'}`" for folder in ("signals", ".cache"))
+    remedy = f"Make it again (in a project: delete {folders}), or train again."
+    if rows.shape != shape:
+        raise HlkitError(f"The source {whose} has the shape {rows.shape}; allowed is {shape}. {remedy}")
+    if (faulty := first_faulty_row(rows)) is not None:
+        raise HlkitError(f"The source {whose} has no number in frame {faulty} of {len(rows)}. {remedy}")
+
+
 @contextmanager
 def few_threads() -> Iterator[None]:
     """One thread inside an operation: those here are so small that sharing them out costs more than it saves."""
@@ -308,6 +321,9 @@ def from_checkpoint(content: Mapping[str, Any]) -> SequenceModel:
     try:
         model = SequenceModel(SequenceConfig(**content["config"]))
         model.load_state_dict(content["state_dict"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise HlkitError(f"This is no sequence model of this version of hlkit ({error}). Train again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise HlkitError(
+            f"This is no sequence model of this version of hlkit ({reason}). Train again: `hlkit train --redo`."
+        ) from error
     return model.eval()

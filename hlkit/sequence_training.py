@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from hlkit.clips import find_runs
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rankings import average_precision
-from hlkit.sequence import Member, RNNKind, SequenceConfig, SequenceModel, Sources, few_threads, smooth
+from hlkit.sequence import (
+    Member,
+    RNNKind,
+    SequenceConfig,
+    SequenceModel,
+    Sources,
+    check_source,
+    few_threads,
+    smooth,
+)
 from hlkit.split import fold_frames
 from hlkit.video import frame_rate
 
@@ -85,17 +94,20 @@ def fit_sequence(
         seed: the same seed and inputs give the same model.
 
     Raises:
-        HlkitError: for one class only, no source at all, or too few chunks.
+        HlkitError: for one class only, labels of no class, no source at all, sources that don't fit the frames or each
+            other or hold no numbers, or no step.
     """
     frames = frames.sort("video", "time", maintain_order=True)
     labels = frames["label"].cast(pl.Int64).to_numpy()
-    if missing := [name for index, name in enumerate(classes) if not (labels == index).any()]:
-        raise HlkitError(f"No frame is labelled {', '.join(missing)}, so it can't be learned. Label more of the video.")
+    videos = frames.partition_by("video", maintain_order=True)
+    _check_labels(labels, classes)
+    _check_sources(videos, sources)
+    if steps < 1:
+        raise HlkitError(f"steps is {steps}; give 1 or more, such as {STEPS}.")
     config = SequenceConfig(
         tuple(classes), str(frame_rate(fps)), _widths(sources, len(frames)), rnn, bidirectional, hidden_size, members
     )
     model = SequenceModel(config, seed=seed).eval()
-    videos = frames.partition_by("video", maintain_order=True)
     for name, whitening in model.whitenings.items():
         tables = [rows for video in videos if (rows := sources[video["video"][0]].get(name)) is not None]
         whitening.fit(np.concatenate(tables))  # pyright: ignore[reportCallIssue]
@@ -120,6 +132,29 @@ def fit_sequence(
     with few_threads(), ThreadPoolExecutor(2) as pool:
         list(pool.map(learn, range(members)))
     return _judged(model, frames, inputs, run, [held for _, held in folds])
+
+
+def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:
+    if (wrong := labels[(labels < -1) | (labels >= len(classes))]).size:
+        raise HlkitError(
+            f"A frame has the label {wrong[0]}; allowed are 0 to {len(classes) - 1} ({', '.join(classes)}), and -1 for "
+            "one that nobody looked at. Name all classes."
+        )
+    if missing := [name for index, name in enumerate(classes) if not (labels == index).any()]:
+        raise HlkitError(f"No frame is labelled {', '.join(missing)}, so it can't be learned. Label more of the video.")
+
+
+def _check_sources(videos: Sequence[pl.DataFrame], sources: Mapping[str, Sources]) -> None:
+    """Whether each video has sources, a row of numbers a frame, and a source is as wide in all of them."""
+    names = [str(video["video"][0]) for video in videos]
+    if missing := [name for name in names if name not in sources]:
+        raise HlkitError(f"{', '.join(missing)}: no sources. Give those of every video; it has None for what it lacks.")
+    widths: dict[str, int] = {}
+    for name, video in zip(names, videos, strict=True):
+        for source, rows in sources[name].items():
+            if rows is not None:
+                width = widths.setdefault(source, rows.shape[-1] if rows.ndim else 0)
+                check_source(source, rows, (len(video), width), video=name)
 
 
 def _widths(sources: Mapping[str, Sources], rows: int) -> dict[str, tuple[int, int]]:
@@ -171,7 +206,7 @@ def _learn(
         )
         loss = (losses * counted).sum() / counted.sum()
         if not torch.isfinite(loss):
-            raise HlkitError("The sequence model's loss is no number. Make the features again: `hlkit train --redo`.")
+            raise HlkitError("The sequence model's loss is no number, so it can't learn. Try another seed.")
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -182,9 +217,9 @@ def _learn(
 def _window_starts(run: np.ndarray, allowed: np.ndarray, length: int) -> tuple[np.ndarray, int]:
     """First rows of the windows that lie in one run and hold an allowed frame, and the windows' length.
 
-    Where no run is as long, the windows are as long as the longest.
+    Where no run with an allowed frame is as long, the windows are as long as the longest of these.
     """
-    sizes = np.bincount(run)
+    sizes = np.bincount(run)[np.unique(run[allowed])]
     length = min(length, int(sizes.max()))
     starts = np.arange(len(run) - length + 1)
     whole = run[starts] == run[starts + length - 1]

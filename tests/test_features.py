@@ -126,6 +126,22 @@ def test_a_damaged_picture_is_named(tmp_path):
         list(stored_pictures(frames, tmp_path))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda book: book | {"words": None},
+        lambda book: {name: value for name, value in book.items() if name != "words"},
+        lambda book: book | {"words": book["words"][:, :5]},
+        lambda book: 3,
+    ],
+)
+def test_a_damaged_recipe_is_refused(change):
+    book = {"mean": torch.zeros(36), "whitening": torch.zeros(36, 30), "words": torch.zeros(256, 30)}
+    assert Recipe.from_checkpoint({"codebook": book, "chat_delay": None}).codebook is not None
+    with pytest.raises(HlkitError, match="Train again"):
+        Recipe.from_checkpoint({"codebook": change(book), "chat_delay": None})
+
+
 def test_recipe_round_trip():
     spectrum = np.random.default_rng(0).normal(-60, 10, (400, 6, 12)).astype(np.float16)
     frames = pl.DataFrame({"video": ["a"] * 400, "frame": range(400), "time": np.arange(400) / 3})
