@@ -129,6 +129,14 @@ _SETTINGS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
+def _run_name(run: str) -> str:
+    if run != safe_id(run):
+        raise HlkitError(
+            f"'{run}' can't be a run's name. Letters, digits, - _ and . can, 80 of them at most: '{safe_id(run)}'."
+        )
+    return run
+
+
 def _check_settings(settings: Mapping[str, Any], *, remedy: str = "") -> None:
     for key, (is_allowed, allowed) in _SETTINGS.items():
         if key in settings and not is_allowed(settings[key]):
@@ -193,12 +201,16 @@ class Project:
         return self.root / "labels" / f"{video}.csv"
 
     def model(self, run: str) -> Path:
-        """The folder of one training run."""
-        return self.root / "models" / safe_id(run)
+        """The folder of one training run.
+
+        Raises:
+            HlkitError: for a name that a folder can't have, since another run's could become the same.
+        """
+        return self.root / "models" / _run_name(run)
 
     def scores(self, run: str, video: str) -> Path:
-        """The score table of one video by one run."""
-        return self.root / "scores" / safe_id(run) / f"{video}.parquet"
+        """The score table of one video by one run; errors as for `model`."""
+        return self.root / "scores" / _run_name(run) / f"{video}.parquet"
 
     def reel(self, video: str, suffix: str = ".mp4") -> Path:
         """The reel of one video, or with another suffix what stands beside it."""

@@ -162,6 +162,32 @@ def test_settings_of_another_kind(copied, line, stage, words):
         stage(copied)
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda project: stages.train(project, run="a/b", progress=False, say=quiet),
+        lambda project: stages.infer(project, run="a/b", progress=False, say=quiet),
+        lambda project: stages.timeline(project, run="a/b", say=quiet),
+        lambda project: stages.compare(project, runs=["first", "a/b"], say=quiet),
+    ],
+)
+def test_a_run_that_would_share_anothers_folder_is_refused_and_nothing_is_written(copied, stage):
+    before = sorted(copied.root.rglob("*"))
+    with pytest.raises(HlkitError, match="'a/b' can't be a run's name"):
+        stage(copied)
+    assert sorted(copied.root.rglob("*")) == before
+
+
+def test_labels_without_a_highlight_give_no_length_and_it_is_said(copied):
+    copied.labels("learn").write_text("video,start,end,label\n")
+    before = copied.reel("judge", ".csv").read_bytes()
+    with pytest.raises(
+        HlkitError, match=r"learn: no highlights are marked.* Mark some .*or give minutes or a threshold"
+    ):
+        timeline(copied)
+    assert copied.reel("judge", ".csv").read_bytes() == before
+
+
 def test_a_model_whose_answers_are_no_numbers_writes_no_scores(copied):
     file = copied.model("first") / "sequence.ckpt"
     content = torch.load(file, weights_only=True)
