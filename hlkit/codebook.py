@@ -93,11 +93,13 @@ def learn_codebook(spectra: Sequence[np.ndarray], *, seed: int = 0) -> Codebook:
         seed: of the draw of patches and the first words.
 
     Raises:
-        HlkitError: when there is less sound than words.
+        HlkitError: when there is no sound, or less than words.
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
 
+    if not spectra:
+        raise HlkitError("There is no sound to learn from. Give the spectrum of one recording or more.")
     rng = np.random.default_rng(seed)
     patches = np.concatenate([_loud_patches(spectrum, rng) for spectrum in spectra])
     if len(patches) < 2 * WORDS:

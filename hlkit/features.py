@@ -47,7 +47,7 @@ class Material:
         sound: dB (frames, slices, bands), see `hlkit.sound.log_mel`.
         motion: float (frames, 64), see `motion_between`.
         picture: float16 (frames, F), features of a backbone.
-        chat: the chat's table, `time` (s), `author` and `text`.
+        chat: the chat's table, `time` (s), `author`, `text` and `emotes`, see `hlkit.chat.read_comments`.
     """
 
     frames: pl.DataFrame
@@ -110,7 +110,13 @@ def learn_recipe(materials: Sequence[Material], labels: Sequence[np.ndarray], *,
 
 
 def learn_delay(chats: Sequence[tuple[Material, np.ndarray]]) -> float:
-    """The delay, 0 to 60 s, at which the chat's rate tells the labelled frames best (highest average precision)."""
+    """The delay, 0 to 60 s, at which the chat's rate tells the labelled frames best (highest average precision).
+
+    Raises:
+        HlkitError: for no chat, or labels of one class only.
+    """
+    if not chats:
+        raise HlkitError("There is no chat to learn a delay from. Give that of one video or more.")
     truth = np.concatenate([labels for _, labels in chats])
 
     def precision(delay: float) -> float:
@@ -211,6 +217,9 @@ def watch(
 
     Returns:
         float16 (count, 64) and float16 (count, F) or None.
+
+    Raises:
+        HlkitError: when no picture comes.
     """
     motion, features = [], []
     chosen = pick_device(device)
@@ -232,6 +241,8 @@ def watch(
                 features.append(seen[place].astype(np.float16))
                 last = seen[-1:]
             bar.update(len(batch))
+    if not motion:
+        raise HlkitError("There are no pictures to watch. Make the frames again: `hlkit frames --redo`.")
     return np.concatenate(motion), np.concatenate(features) if features else None
 
 

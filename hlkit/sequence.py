@@ -8,6 +8,7 @@ few small recurrent networks, the *members*, read them; their mean is the answer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -76,6 +77,11 @@ class SequenceConfig:
                 f"members is {self.members} and hidden_size {self.hidden_size}; give at least 2 and 1: each member "
                 "judges the chunks that it did not learn from."
             )
+        if not 0 <= self.smoothing_seconds < math.inf:
+            raise HlkitError(f"smoothing_seconds is {self.smoothing_seconds}; give 0 or more seconds, such as 2.")
+        for name, (width, kept) in self.widths.items():
+            if not 1 <= kept <= width:
+                raise HlkitError(f"The source '{name}' keeps {kept} components of {width} columns; give 1 to {width}.")
 
     @property
     def width(self) -> int:
@@ -177,6 +183,8 @@ class SequenceModel(nn.Module):
 
     def __init__(self, config: SequenceConfig, *, seed: int = 0) -> None:
         super().__init__()
+        if not config.widths:
+            raise HlkitError("The model has no source. Give the widths of one or more, such as {'sound': (512, 64)}.")
         self.config = config
         self.whitenings = nn.ModuleDict({name: Whitening(*widths) for name, widths in config.widths.items()})
         with torch.random.fork_rng(devices=[]):

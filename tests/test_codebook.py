@@ -58,3 +58,8 @@ def test_the_same_seed_learns_the_same_and_blocks_do_not_matter(book):
 def test_too_little_sound_is_refused():
     with pytest.raises(HlkitError, match="too little"):
         learn_codebook([noise(20)])
+
+
+def test_no_sound_at_all_is_refused():
+    with pytest.raises(HlkitError, match="no sound to learn from"):
+        learn_codebook([])

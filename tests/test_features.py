@@ -12,6 +12,7 @@ from hlkit.features import (
     LEAST_MOTION,
     Material,
     Recipe,
+    learn_delay,
     learn_recipe,
     motion_between,
     small_grey,
@@ -151,3 +152,10 @@ def test_recipe_round_trip():
     assert recipe.chat_delay is None
     np.testing.assert_array_equal(recipe.sources(material)["sound"], again.sources(material)["sound"])
     assert Recipe.from_checkpoint(Recipe().to_checkpoint()).sources(material)["sound"] is None
+
+
+def test_nothing_to_watch_or_to_read_is_refused():
+    with pytest.raises(HlkitError, match="no pictures to watch"):
+        watch([], 0, progress=False)
+    with pytest.raises(HlkitError, match="no chat to learn a delay from"):
+        learn_delay([])

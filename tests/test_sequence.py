@@ -199,6 +199,14 @@ def test_config_refuses_what_cannot_be():
         SequenceConfig(rnn="elman")
     with pytest.raises(HlkitError, match="at least 2 and 1"):
         SequenceConfig(members=1)
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(HlkitError, match=f"smoothing_seconds is {seconds}; give 0 or more"):
+            SequenceConfig(smoothing_seconds=seconds)
+    for kept in (0, 7):
+        with pytest.raises(HlkitError, match=f"'sound' keeps {kept} components of 6 columns; give 1 to 6"):
+            SequenceConfig(widths={"sound": (6, kept)})
+    with pytest.raises(HlkitError, match="The model has no source"):
+        SequenceModel(SequenceConfig())
 
 
 def test_lstm_and_one_direction_run():
