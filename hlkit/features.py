@@ -137,13 +137,13 @@ def _chat_table(material: Material, delay: float) -> np.ndarray:
 def small_grey(pictures: np.ndarray) -> np.ndarray:
     """RGB uint8 (n, H, W, 3) -> grey levels f32 (n, 32, 32): means of equal cells, or the nearest pixels if smaller."""
     grey = pictures.mean(axis=3, dtype=np.float32)
-    rows, columns = (_cells(size) for size in grey.shape[1:])
+    rows, columns = (_cell_edges(size) for size in grey.shape[1:])
     summed = np.add.reduceat(np.add.reduceat(grey, rows, axis=1), columns, axis=2)
     area = np.diff([*rows, grey.shape[1]])[:, None] * np.diff([*columns, grey.shape[2]])[None]
     return summed / area
 
 
-def _cells(size: int) -> list[int]:
+def _cell_edges(size: int) -> list[int]:
     return (np.arange(min(size, MOTION_PIXELS)) * size // min(size, MOTION_PIXELS)).tolist()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from hlkit.charts import plain_text
 from hlkit.clips import find_runs
 from hlkit.labels import TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time
@@ -116,7 +117,7 @@ def peak_chart(contributions: pl.DataFrame, *, time: float, title: str = "") -> 
         raise HlkitError("There are no contributions to draw. Give the table of `explain_peak`.")
     names = contributions["source"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(9, 0.8 + 1.3 * len(names)), layout="constrained")
-    figure.suptitle(title.replace("$", r"\$"), fontweight="bold")
+    figure.suptitle(plain_text(title), fontweight="bold")
     limit = max(0.5, float(contributions["contribution"].abs().max() or 0))  # pyright: ignore[reportArgumentType]
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name, (colour, hatch) in zip(axes, names, cycle(STYLES), strict=False):

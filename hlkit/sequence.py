@@ -192,6 +192,10 @@ class SequenceModel(nn.Module):
             self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         self.register_buffer("temperature", torch.ones(()))
 
+    def networks(self) -> list[Member]:
+        """The members as what they are: PyTorch's lists forget the type."""
+        return [member for member in self.members if isinstance(member, Member)]
+
     def columns(self) -> dict[str, slice]:
         """The columns of each source among the networks' inputs; the last one of each tells whether it is there."""
         edges = np.cumsum([0, *(kept + 1 for _, kept in self.config.widths.values())]).tolist()
@@ -254,7 +258,7 @@ class SequenceModel(nn.Module):
         out = torch.empty(len(inputs), len(self.config.classes))
         kept, context = self.config.frames_in(KEPT_SECONDS), self.config.frames_in(CONTEXT_SECONDS)
         by_length: dict[int, list[tuple[int, int, int]]] = {}
-        for start, stop in _cells(frames, run, kept):
+        for start, stop in _blocks(frames, run, kept):
             first, last = np.searchsorted(run, [run[start], run[start] + 1])
             begin, end = max(int(first), start - context), min(int(last), stop + context)
             by_length.setdefault(end - begin, []).append((begin, start, stop))
@@ -274,7 +278,7 @@ class SequenceModel(nn.Module):
         return smooth(found, frames, self.config.smoothing_seconds)
 
 
-def _cells(frames: np.ndarray, run: np.ndarray, kept: int) -> Iterator[tuple[int, int]]:
+def _blocks(frames: np.ndarray, run: np.ndarray, kept: int) -> Iterator[tuple[int, int]]:
     """Rows `[start, stop)` that one window answers for: those of one run and one block of `kept` frame numbers."""
     cell = np.flatnonzero((np.diff(run) != 0) | (np.diff(frames // kept) != 0)) + 1
     edges = [0, *cell.tolist(), len(frames)]

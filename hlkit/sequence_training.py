@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -101,7 +102,7 @@ def fit_sequence(
     labels = frames["label"].cast(pl.Int64).to_numpy()
     videos = frames.partition_by("video", maintain_order=True)
     _check_labels(labels, classes)
-    _check_sources(videos, sources)
+    sources = _checked_sources(videos, sources)
     if steps < 1:
         raise HlkitError(f"steps is {steps}; give 1 or more, such as {STEPS}.")
     config = SequenceConfig(
@@ -124,13 +125,10 @@ def fit_sequence(
     everything = np.ones(len(frames), dtype=bool)
     allowed = [(folds[index % len(folds)][0] if folds else everything) & (labels >= 0) for index in range(members)]
 
-    parts = list(model.columns().values())
-
-    def learn(index: int) -> None:
-        _learn(model.members[index], inputs, targets, allowed[index], run, config, parts, steps, seed=(seed, index))  # pyright: ignore[reportArgumentType]
-
+    lesson = _Lesson(inputs, targets, run, list(model.columns().values()), config.frames_in(TRAINING_SECONDS), steps)
+    seeds = [(seed, index) for index in range(members)]
     with few_threads(), ThreadPoolExecutor(2) as pool:
-        list(pool.map(learn, range(members)))
+        list(pool.map(partial(_learn, lesson), model.networks(), allowed, seeds))
     return _judged(model, frames, inputs, run, [held for _, held in folds])
 
 
@@ -144,8 +142,8 @@ def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:
         raise HlkitError(f"No frame is labelled {', '.join(missing)}, so it can't be learned. Label more of the video.")
 
 
-def _check_sources(videos: Sequence[pl.DataFrame], sources: Mapping[str, Sources]) -> None:
-    """Whether each video has sources, a row of numbers a frame, and a source is as wide in all of them."""
+def _checked_sources(videos: Sequence[pl.DataFrame], sources: Mapping[str, Sources]) -> dict[str, Sources]:
+    """The sources of the videos: a row of numbers a frame, and each as wide in all of them."""
     names = [str(video["video"][0]) for video in videos]
     if missing := [name for name in names if name not in sources]:
         raise HlkitError(f"{', '.join(missing)}: no sources. Give those of every video; it has None for what it lacks.")
@@ -155,6 +153,7 @@ def _check_sources(videos: Sequence[pl.DataFrame], sources: Mapping[str, Sources
             if rows is not None:
                 width = widths.setdefault(source, rows.shape[-1] if rows.ndim else 0)
                 check_source(source, rows, (len(video), width), video=name)
+    return {name: sources[name] for name in names}
 
 
 def _widths(sources: Mapping[str, Sources], rows: int) -> dict[str, tuple[int, int]]:
@@ -170,26 +169,37 @@ def _widths(sources: Mapping[str, Sources], rows: int) -> dict[str, tuple[int, i
     return dict(sorted(widths.items()))
 
 
-def _learn(
-    network: Member,
-    inputs: Tensor,
-    labels: Tensor,
-    allowed: np.ndarray,
-    run: np.ndarray,
-    config: SequenceConfig,
-    parts: Sequence[slice],
-    steps: int,
-    *,
-    seed: tuple[int, int],
-) -> None:
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What all members learn from.
+
+    Attributes:
+        inputs: float (frames, width).
+        labels: int (frames,).
+        run: int (frames,), from `find_runs`.
+        parts: the columns of each source.
+        length: frames of a window.
+        steps: batches.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    run: np.ndarray
+    parts: Sequence[slice]
+    length: int
+    steps: int
+
+
+def _learn(lesson: _Lesson, network: Member, allowed: np.ndarray, seed: tuple[int, int]) -> None:
     """Train one member on windows of 30 s, in which frames that are not `allowed` have no say."""
+    inputs, labels, parts, steps = lesson.inputs, lesson.labels, lesson.parts, lesson.steps
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     weight = torch.from_numpy(allowed)
     network.fit_linear(inputs[weight].numpy(), labels[weight].numpy())
-    starts, length = _window_starts(run, allowed, config.frames_in(TRAINING_SECONDS))
+    starts, length = _window_starts(lesson.run, allowed, lesson.length)
     for _ in range(steps):
         rows = torch.from_numpy(rng.choice(starts, BATCH)[:, None] + np.arange(length))  # (B, T)
         batch = inputs[rows]  # (B, T, width)
@@ -267,7 +277,7 @@ def _judged(
 def fit_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     """The temperature, 0.05 to 20, by which to divide logits `(n, C)` for the lowest cross-entropy on labels `(n,)`.
 
-    The cross-entropy is convex in the inverse of the temperature, so halving an interval finds it.
+    The cross-entropy is convex in the inverse of the temperature, so a golden-section search finds it.
     """
     low, high = math.log(0.05), math.log(20.0)
     ratio = (math.sqrt(5) - 1) / 2
@@ -275,7 +285,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     def loss(log_temperature: float) -> float:
         return float(nn.functional.cross_entropy(logits / math.exp(log_temperature), labels))
 
-    for _ in range(60):  # golden section
+    for _ in range(60):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     return torch.tensor(math.exp((low + high) / 2))

@@ -110,6 +110,8 @@ def test_a_source_that_is_no_number_is_named_before_it_scores_or_teaches(fitted,
 def test_sources_that_do_not_fit_are_refused_with_the_video():
     (a, ours), (b, theirs) = make("a", 60, 0), make("b", 60, 1)
     frames = pl.concat([a, b])
+    # Sources of a video without frames are none of its business.
+    fit_sequence(b, {"b": {"sound": theirs["sound"]}, "a": ours}, fps=FPS, members=2, steps=1)
     wrong = {
         r"b: no sources": {"a": ours},
         r"'sound' of b has the shape \(180, 5\); allowed is \(180, 6\)": {
