@@ -291,4 +291,9 @@ def _count(number: int, noun: str) -> str:
 
 def short_text(text: str, length: int = 60) -> str:
     """`text` cut to `length` characters, its dollar signs kept from starting a formula."""
-    return (text if len(text) <= length else text[: length - 1] + "…").replace("$", r"\$")
+    return plain_text(text if len(text) <= length else text[: length - 1] + "…")
+
+
+def plain_text(text: str) -> str:
+    """`text` with its dollar signs kept from starting a formula."""
+    return text.replace("$", r"\$")

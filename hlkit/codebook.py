@@ -47,6 +47,16 @@ class Codebook:
     whitening: np.ndarray
     words: np.ndarray
 
+    def __post_init__(self) -> None:
+        shapes = [each.shape for each in (self.mean, self.whitening, self.words)]
+        width = PATCH_SLICES * (len(self.mean) // PATCH_SLICES) if self.mean.ndim == 1 else 0
+        features = self.whitening.shape[-1] if self.whitening.ndim == 2 else 0
+        if not width or shapes != [(width,), (width, features), (len(self.words), features)] or not self.words.size:
+            raise HlkitError(
+                f"Sound words of shapes {', '.join(map(str, shapes))} don't fit together; allowed are (P,), (P, F) and "
+                f"(words, F), P a multiple of {PATCH_SLICES}. Train again: `hlkit train --redo`."
+            )
+
     @property
     def num_features(self) -> int:
         """Width of what `encode` returns."""
@@ -60,7 +70,16 @@ class Codebook:
 
         Returns:
             float32 (frames, 2 * words): for each word its strongest match in the frame, then its mean, 0 to 0.7.
+
+        Raises:
+            HlkitError: for a spectrum of other bands than the words were learned from.
         """
+        bands = len(self.mean) // PATCH_SLICES
+        if spectrum.ndim != 3 or spectrum.shape[2] != bands:
+            raise HlkitError(
+                f"A spectrum {spectrum.shape} can't be told in words of {bands} bands; allowed is (frames, slices, "
+                f"{bands}). Make it again (in a project: delete `signals/<video>`), or train again."
+            )
         frames, slices, _ = spectrum.shape
         out = np.empty((frames, self.num_features), dtype=np.float32)
         for start in range(0, frames, FRAMES_PER_BLOCK):
@@ -79,11 +98,13 @@ def learn_codebook(spectra: Sequence[np.ndarray], *, seed: int = 0) -> Codebook:
         seed: of the draw of patches and the first words.
 
     Raises:
-        TooLittleSoundError: when there is less sound than words.
+        TooLittleSoundError: when there is no sound, or less than words.
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
 
+    if not spectra:
+        raise HlkitError("There is no sound to learn from. Give the spectrum of one recording or more.")
     rng = np.random.default_rng(seed)
     patches = np.concatenate([_loud_patches(spectrum, rng) for spectrum in spectra])
     if len(patches) < 2 * WORDS:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LINE_STYLES = ("solid", (0, (6, 2)), (0, (2, 2)), "dashdot")
 
 
+_METRICS = {"epoch", "train_loss", "val_loss", "val_ap", "val_base_rate"}
+
+
 def training_chart(metrics: Path, *, title: str = "") -> Figure:
     """Draw a training run from its `metrics.csv` (one row an epoch): the loss, and validation AP over its base rate.
 
@@ -30,7 +33,7 @@ def training_chart(metrics: Path, *, title: str = "") -> Figure:
         title: above the chart; "" writes none.
 
     Raises:
-        HlkitError: when there is no such file, or it holds no epoch.
+        HlkitError: when there is no such file, or it holds no epoch, or text instead of numbers.
     """
     from matplotlib.figure import Figure
 
@@ -110,4 +113,13 @@ def _read_metrics(path: Path) -> pl.DataFrame:
         raise HlkitError(f"{path} is not a table of epochs: {error}. Train again to write it anew.") from error
     if "epoch" not in table.columns or table.is_empty():
         raise HlkitError(f"{path} holds no epoch. Train for at least one epoch (`hlkit train --epochs 8`).")
+    remedy = "Train again to write it anew."
+    try:
+        # A column without any value is read as text.
+        table = table.with_columns(pl.col(_METRICS & set(table.columns)).cast(pl.Float64))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise HlkitError(f"{path} holds a value that is no number ({reason}). {remedy}") from error
+    if not table["epoch"].is_finite().fill_null(False).all():
+        raise HlkitError(f"{path} lacks the number of an epoch. {remedy}")
     return table

@@ -105,11 +105,11 @@ def hit_at_k(
         tolerance_seconds: as for `spotting_scores`.
 
     Raises:
-        HlkitError: for picks without `score`, or `k` below 1.
+        HlkitError: for picks without `score`, or a `k` that is no whole number from 1.
     """
-    if k < 1 or "score" not in predicted.columns:
+    if k < 1 or k != int(k) or "score" not in predicted.columns:
         raise HlkitError(
-            f"The best {k} picks can't be told from the columns {', '.join(predicted.columns)}; give k of 1 or more, "
+            f"The best {k} picks can't be told from the columns {', '.join(predicted.columns)}; give a whole k from 1, "
             "and picks with a 'score' (`add_peaks` adds it)."
         )
     ranked = predicted.with_columns(pl.col("score").cast(pl.Float64).fill_nan(None))

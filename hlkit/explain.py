@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from hlkit.charts import plain_text
 from hlkit.frames import FrameReader
 from hlkit.project import HlkitError, format_time
 
@@ -326,8 +327,3 @@ def _draw_parts(axis: Axes, explanation: Explanation, num_parts: int) -> None:
         text = axis.text(columns.mean(), rows.mean(), f"{weights[part]:+.2f}", ha="center", va="center", color="white")
         text.set(fontsize="small", path_effects=[withStroke(linewidth=2.5, foreground="black")])
     axis.set_title("loudest parts: for (solid), against (dashed)")
-
-
-def plain_text(text: str) -> str:
-    """`text` with its dollar signs kept from starting a formula."""
-    return text.replace("$", r"\$")

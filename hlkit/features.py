@@ -49,7 +49,7 @@ class Material:
         sound: dB (frames, slices, bands), see `hlkit.sound.log_mel`.
         motion: float (frames, 64), see `motion_between`.
         picture: float16 (frames, F), features of a backbone.
-        chat: the chat's table, `time` (s), `author` and `text`.
+        chat: the chat's table, `time` (s), `author`, `text` and `emotes`, see `hlkit.chat.read_comments`.
     """
 
     frames: pl.DataFrame
@@ -91,10 +91,20 @@ class Recipe:
 
     @classmethod
     def from_checkpoint(cls, content: Mapping[str, Any]) -> Recipe:
-        """The reverse of `to_checkpoint`."""
-        arrays = content["codebook"]
-        book = None if arrays is None else Codebook(**{name: value.numpy() for name, value in arrays.items()})
-        return cls(book, content["chat_delay"])
+        """The reverse of `to_checkpoint`.
+
+        Raises:
+            HlkitError: when it is the content of something else.
+        """
+        try:
+            arrays, delay = content["codebook"], content["chat_delay"]
+            book = None if arrays is None else Codebook(**{name: value.numpy() for name, value in arrays.items()})
+            return cls(book, None if delay is None else float(delay))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise HlkitError(
+                f"The sequence model's sound words or chat delay are damaged ({error}). Train again: "
+                "`hlkit train --redo`."
+            ) from error
 
 
 def learn_recipe(materials: Sequence[Material], labels: Sequence[np.ndarray], *, seed: int = 0) -> Recipe:
@@ -122,7 +132,13 @@ def _leave_out(source: str, reason: str) -> None:
 
 
 def learn_delay(chats: Sequence[tuple[Material, np.ndarray]]) -> float:
-    """The delay, 0 to 60 s, at which the chat's rate tells the labelled frames best (highest average precision)."""
+    """The delay, 0 to 60 s, at which the chat's rate tells the labelled frames best (highest average precision).
+
+    Raises:
+        HlkitError: for no chat, or labels of one class only.
+    """
+    if not chats:
+        raise HlkitError("There is no chat to learn a delay from. Give that of one video or more.")
     truth = np.concatenate([labels for _, labels in chats])
 
     def precision(delay: float) -> float:
@@ -143,13 +159,13 @@ def _chat_table(material: Material, delay: float) -> np.ndarray:
 def small_grey(pictures: np.ndarray) -> np.ndarray:
     """RGB uint8 (n, H, W, 3) -> grey levels f32 (n, 32, 32): means of equal cells, or the nearest pixels if smaller."""
     grey = pictures.mean(axis=3, dtype=np.float32)
-    rows, columns = (_cells(size) for size in grey.shape[1:])
+    rows, columns = (_cell_edges(size) for size in grey.shape[1:])
     summed = np.add.reduceat(np.add.reduceat(grey, rows, axis=1), columns, axis=2)
     area = np.diff([*rows, grey.shape[1]])[:, None] * np.diff([*columns, grey.shape[2]])[None]
     return summed / area
 
 
-def _cells(size: int) -> list[int]:
+def _cell_edges(size: int) -> list[int]:
     return (np.arange(min(size, MOTION_PIXELS)) * size // min(size, MOTION_PIXELS)).tolist()
 
 
@@ -223,6 +239,9 @@ def watch(
 
     Returns:
         float16 (count, 64) and float16 (count, F) or None.
+
+    Raises:
+        HlkitError: when no picture comes.
     """
     motion, features = [], []
     chosen = pick_device(device)
@@ -244,6 +263,8 @@ def watch(
                 features.append(seen[place].astype(np.float16))
                 last = seen[-1:]
             bar.update(len(batch))
+    if not motion:
+        raise HlkitError("There are no pictures to watch. Make the frames again: `hlkit frames --redo`.")
     return np.concatenate(motion), np.concatenate(features) if features else None
 
 

@@ -149,8 +149,10 @@ def scorecard(
         that the draw of chunks gives it, and for `reel_events` the mean of noise.
 
     Raises:
-        HlkitError: for a signal of another length, labels of one class only, or fewer than two chunks.
+        HlkitError: for a signal of another length or named "random", labels of one class only, fewer than two chunks,
+            or events of a video without frames.
     """
+    _check_names(frames, signals, true)
     labels = frames.get_column("label").to_numpy()
     chunks = assign_chunks(frames, chunk_seconds=chunk_seconds).get_column("chunk").to_numpy()
     check_ranking(labels, np.zeros(frames.height))
@@ -213,8 +215,10 @@ def event_card(
         draws.
 
     Raises:
-        HlkitError: for a signal of another length, or labels of one class only.
+        HlkitError: for a signal of another length or named "random", labels of one class only, or events of a video
+            without frames.
     """
+    _check_names(frames, signals, true)
     length = total_seconds(true) if reel_seconds is None else reel_seconds
     rules = PickRules(release=1.0) if rules is None else rules
 
@@ -276,6 +280,17 @@ def macro_average(cards: pl.DataFrame) -> pl.DataFrame:
     else:
         table = cards.group_by("name", maintain_order=True).agg(measured.sum().alias("videos"), *means)
     return table.select("name", "videos", *(name for name in cards.columns if name not in ("video", "name")))
+
+
+def _check_names(frames: pl.DataFrame, signals: Mapping[str, npt.ArrayLike], true: pl.DataFrame | None) -> None:
+    if RANDOM in signals:
+        raise HlkitError(f"A signal is named '{RANDOM}', as the row of a guess is. Give it another name.")
+    videos = set(frames.get_column("video"))
+    if true is not None and (others := sorted(set(true.get_column("video")) - videos)):
+        raise HlkitError(
+            f"There are events of {', '.join(others)}, and frames of {', '.join(sorted(videos))} only. Give the events "
+            "of the videos that are judged, under the same ids."
+        )
 
 
 def _smooth(frames: pl.DataFrame, signal: np.ndarray, window_seconds: float) -> np.ndarray:

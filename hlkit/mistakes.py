@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from hlkit.explain import plain_text, read_picture
+from hlkit.charts import plain_text
+from hlkit.explain import read_picture
 from hlkit.frames import FrameReader
 from hlkit.project import HlkitError, format_time
 

@@ -64,14 +64,23 @@ class Paragraph:
     text: str
 
 
+def _lines(cells: Sequence[str]) -> tuple[str, ...]:
+    """Each cell on one line; what breaks a line becomes a space."""
+    return tuple(" ".join(cell.split()) for cell in cells)
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header. A column of figures stands on the right."""
+    """Rows of cells under a header. A column of figures stands on the right. A cell is one line of text."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
+        if not self.header:
+            raise HlkitError("A table has no column. Give a header of one cell or more.")
+        object.__setattr__(self, "header", _lines(self.header))
+        object.__setattr__(self, "rows", tuple(_lines(row) for row in self.rows))
         if wrong := [row for row in self.rows if len(row) != len(self.header)]:
             raise HlkitError(f"A row of {len(wrong[0])} cells does not fit {len(self.header)} columns.")
 

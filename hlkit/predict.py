@@ -23,6 +23,7 @@ from hlkit.device import autocast, pick_device
 from hlkit.frames import stream_pictures
 from hlkit.models import Model, ModelConfig, RNNClassifier
 from hlkit.project import HlkitError, format_time
+from hlkit.records import first_faulty_row
 from hlkit.sampling import Accelerator
 from hlkit.video import frame_count, probe
 
@@ -198,8 +199,17 @@ def _in_equal_batches(network: Callable[[Tensor], Tensor], inputs: Tensor, batch
 
 
 def score_table(frames: pl.DataFrame, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
-    """Probabilities `(n, classes)` as a score table with the `video` and `time` of `frames`; see `predict`."""
+    """Probabilities `(n, classes)` as a score table with the `video` and `time` of `frames`; see `predict`.
+
+    Raises:
+        HlkitError: when one is no number.
+    """
     table, values = frames.select("video", "time"), probabilities.astype(np.float32)
+    if (faulty := first_faulty_row(values)) is not None:
+        raise HlkitError(
+            f"The model gives no number for the frame at {format_time(frames['time'][faulty], decimals=1)}. It is "
+            "damaged: train again (`hlkit train --redo`), or pull it again."
+        )
     if len(classes) == 2:
         return table.with_columns(pl.Series("score", values[:, 1]))
     names = [f"score_{name}" for name in classes]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,37 @@ def safe_id(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:80].strip("._-") or "video"
 
 
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+# What the settings can be that stages read, and how that is said.
+_SETTINGS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "run": (lambda value: isinstance(value, str), 'a name, such as "first"'),
+    "store": (lambda value: isinstance(value, str), 'an address, such as "r2://bucket/prefix"'),
+    "train_videos": (_is_texts, 'a list of video ids, such as ["vod_a"]'),
+    "window_seconds": (_is_seconds, "seconds above 0, such as 30"),
+}
+
+
+def _run_name(run: str) -> str:
+    if run != safe_id(run):
+        raise HlkitError(
+            f"'{run}' can't be a run's name. Letters, digits, - _ and . can, 80 of them at most: '{safe_id(run)}'."
+        )
+    return run
+
+
+def _check_settings(settings: Mapping[str, Any], *, remedy: str = "") -> None:
+    for key, (is_allowed, allowed) in _SETTINGS.items():
+        if key in settings and not is_allowed(settings[key]):
+            raise HlkitError(f"The setting {key} is {settings[key]!r}. Give {allowed}{remedy}.")
+
+
 @dataclass(frozen=True)
 class Project:
     """One folder that holds everything hlkit makes for one streamer. Nothing is created until something is written.
@@ -169,29 +201,44 @@ class Project:
         return self.root / "labels" / f"{video}.csv"
 
     def model(self, run: str) -> Path:
-        """The folder of one training run."""
-        return self.root / "models" / safe_id(run)
+        """The folder of one training run.
+
+        Raises:
+            HlkitError: for a name that a folder can't have, since another run's could become the same.
+        """
+        return self.root / "models" / _run_name(run)
 
     def scores(self, run: str, video: str) -> Path:
-        """The score table of one video by one run."""
-        return self.root / "scores" / safe_id(run) / f"{video}.parquet"
+        """The score table of one video by one run; errors as for `model`."""
+        return self.root / "scores" / _run_name(run) / f"{video}.parquet"
 
     def reel(self, video: str, suffix: str = ".mp4") -> Path:
         """The reel of one video, or with another suffix what stands beside it."""
         return self.root / "reels" / f"{video}{suffix}"
 
     def settings(self) -> dict[str, Any]:
-        """What the notebooks share, from `project.toml`: keys `videos`, `store`, `run` and others that a form wrote."""
+        """What the notebooks share, from `project.toml`: keys `videos`, `store`, `run` and others that a form wrote.
+
+        Raises:
+            HlkitError: when the file is not TOML, or a setting is of a kind that it can't be.
+        """
         file = self.root / "project.toml"
         if not file.is_file():
             return {}
         try:
-            return tomllib.loads(file.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+            settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HlkitError(f"{file} is not valid TOML ({error}). Mend or delete it; it is written anew.") from error
+        _check_settings(settings, remedy=f" in {file}, or delete the line")
+        return settings
 
     def save_settings(self, **changes: str | int | float | bool | Sequence[str]) -> None:
-        """Merge `changes` into `project.toml`."""
+        """Merge `changes` into `project.toml`.
+
+        Raises:
+            HlkitError: as for `settings`.
+        """
+        _check_settings(changes)
         settings = self.settings() | changes
         # A JSON string, number, boolean or list of them is also valid TOML, but for the one control character that
         # JSON lets stand as it is.

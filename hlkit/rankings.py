@@ -17,6 +17,7 @@ Conventions and sources:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
         0 to 1; `base_rate(labels)` when all scores are equal.
 
     Raises:
-        HlkitError: for shapes that differ, scores that are not finite, or labels of one class only.
+        HlkitError: for shapes that differ, scores or labels that are not finite, or labels of one class only.
     """
     positive, values = check_ranking(labels, scores)
     return _ranking(positive, values)(np.ones(positive.size))
@@ -78,9 +79,9 @@ def base_rate(labels: npt.ArrayLike) -> float:
     """Share of positives, 0 to 1: the AP that random scores are expected to have.
 
     Raises:
-        HlkitError: for no labels.
+        HlkitError: for no labels, or some that are not finite.
     """
-    positive = np.asarray(labels) > 0
+    positive = check_labels(labels)
     if not positive.size:
         raise HlkitError("There are no labelled frames to measure on. Label a video first.")
     return float(positive.mean())
@@ -95,8 +96,10 @@ def frame_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike, *, threshold: fl
         threshold: in the unit of `scores`.
 
     Raises:
-        HlkitError: as for `average_precision`.
+        HlkitError: as for `average_precision`, or for a threshold that is no number.
     """
+    if math.isnan(threshold):
+        raise HlkitError("The threshold is no number (NaN). Give one in the unit of the scores, such as 0.5.")
     positive, values = check_ranking(labels, scores)
     predicted = values >= threshold
     shares = rates(int((positive & predicted).sum()), int(predicted.sum()), int(positive.sum()))
@@ -117,8 +120,7 @@ def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[np.n
         HlkitError: as for `average_precision`.
     """
     positive, values = check_ranking(labels, scores)
-    order = np.argsort(-values, kind="stable")
-    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+    order, last_of_tie = ranked(values)
     hits = np.cumsum(positive[order])[last_of_tie]
     return hits / (last_of_tie + 1), hits / hits[-1], values[order][last_of_tie]
 
@@ -204,6 +206,14 @@ def rates(matched: int, predicted: int, true: int) -> tuple[float, float, float]
     return matched / max(predicted, 1), matched / max(true, 1), 2 * matched / max(predicted + true, 1)
 
 
+def check_labels(labels: npt.ArrayLike) -> np.ndarray:
+    """Which labels are positive (above 0), bool of their shape, or an `HlkitError` where one is missing."""
+    values = np.asarray(labels)
+    if values.dtype == object or not np.isfinite(values).all():
+        raise HlkitError("Some labels are missing or infinite. Leave out the frames that nobody looked at.")
+    return values > 0
+
+
 def check_scores(rows: int, scores: npt.ArrayLike) -> np.ndarray:
     """`scores` as float64 (rows,), or an `HlkitError` for another length or values that are not finite."""
     values = np.asarray(scores, dtype=np.float64)
@@ -216,7 +226,7 @@ def check_scores(rows: int, scores: npt.ArrayLike) -> np.ndarray:
 
 def check_ranking(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Labels as bool (n,) and scores as float64 (n,), or an `HlkitError` as for `average_precision`."""
-    positive = np.asarray(labels) > 0
+    positive = check_labels(labels)
     if positive.ndim != 1:
         raise HlkitError(f"Labels {positive.shape} and scores must be two rows of one length.")
     values = check_scores(positive.size, scores)
@@ -228,15 +238,20 @@ def check_ranking(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[np.ndar
     return positive, values
 
 
+def ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of scores (n,) from high to low, int (n,), and the places in it that end a run of equal scores."""
+    order = np.argsort(-values, kind="stable")
+    return order, np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+
+
 def _ranking(positive: np.ndarray, values: np.ndarray) -> Callable[[np.ndarray], float]:
     """A function from weights (n,) to the AP of the weighted frames; sorts once for the many draws of a bootstrap."""
     order = np.argsort(-values, kind="stable")
-    ranked = positive[order]
     last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
 
     def measure(weight: np.ndarray) -> float:
         count = weight[order]
-        hits = np.cumsum(count * ranked)[last_of_tie]
+        hits = np.cumsum(count * positive[order])[last_of_tie]
         precision = hits / np.maximum(np.cumsum(count)[last_of_tie], 1)
         return float((np.diff(hits, prepend=0) * precision).sum() / hits[-1])
 
@@ -256,12 +271,14 @@ def _bootstrap(
     checked = [check_ranking(labels, signal) for signal in signals]
     positive = checked[0][0]
     _, chunk = np.unique(np.asarray(chunks), return_inverse=True)
-    count = int(chunk.max()) + 1
+    count = int(chunk.max(initial=-1)) + 1
     if chunk.shape != positive.shape or count < 2 or not 0 < level < 1:
         raise HlkitError(
             f"No interval from {count} chunk(s) for {chunk.size} of {positive.size} frames at level {level}: "
             "it needs a chunk for every frame, two chunks or more, and a level between 0 and 1. Measure on more video."
         )
+    if resamples < 2:
+        raise HlkitError(f"resamples is {resamples}; an interval needs 2 draws or more, such as 1000.")
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)  # (draw, chunk)
     holds = np.stack([np.bincount(chunk[kind], minlength=count) for kind in (positive, ~positive)], axis=1)
     kept = draws[(draws @ holds > 0).all(axis=1)]

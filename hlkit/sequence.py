@@ -8,6 +8,7 @@ few small recurrent networks, the *members*, read them; their mean is the answer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from hlkit.clips import find_runs
 from hlkit.project import HlkitError
+from hlkit.records import first_faulty_row
 from hlkit.timeline import add_intensity
 from hlkit.video import frame_rate
 
@@ -35,6 +37,9 @@ REGULARISATION = 0.01
 # Of a class that a member has not seen.
 UNSEEN_LOGIT = -10.0
 DROPOUT = 0.3
+
+# Frames that are whitened at once, so that a source may lie on disk and be larger than memory.
+BLOCK_FRAMES = 4096
 
 Sources = Mapping[str, np.ndarray | None]
 """What a video has: source name -> float (frames, width), or None where it has none."""
@@ -72,6 +77,11 @@ class SequenceConfig:
                 f"members is {self.members} and hidden_size {self.hidden_size}; give at least 2 and 1: each member "
                 "judges the chunks that it did not learn from."
             )
+        if not 0 <= self.smoothing_seconds < math.inf:
+            raise HlkitError(f"smoothing_seconds is {self.smoothing_seconds}; give 0 or more seconds, such as 2.")
+        for name, (width, kept) in self.widths.items():
+            if not 1 <= kept <= width:
+                raise HlkitError(f"The source '{name}' keeps {kept} components of {width} columns; give 1 to {width}.")
 
     @property
     def width(self) -> int:
@@ -173,12 +183,18 @@ class SequenceModel(nn.Module):
 
     def __init__(self, config: SequenceConfig, *, seed: int = 0) -> None:
         super().__init__()
+        if not config.widths:
+            raise HlkitError("The model has no source. Give the widths of one or more, such as {'sound': (512, 64)}.")
         self.config = config
         self.whitenings = nn.ModuleDict({name: Whitening(*widths) for name, widths in config.widths.items()})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         self.register_buffer("temperature", torch.ones(()))
+
+    def networks(self) -> list[Member]:
+        """The members as what they are: PyTorch's lists forget the type."""
+        return [member for member in self.members if isinstance(member, Member)]
 
     def columns(self) -> dict[str, slice]:
         """The columns of each source among the networks' inputs; the last one of each tells whether it is there."""
@@ -205,22 +221,20 @@ class SequenceModel(nn.Module):
         """What the networks read of a video with `count` frames: float32 (count, width); a missing source is zeros.
 
         Raises:
-            HlkitError: when a source has another width than the model learned from, or another number of frames.
+            HlkitError: when a source has another width than the model learned from, or another number of frames, or
+                values that are no numbers.
         """
         columns = []
         for name, whitening in self.whitenings.items():
             rows = sources.get(name)
             width, kept = self.config.widths[name]
-            if rows is not None and rows.shape != (count, width):
-                raise HlkitError(
-                    f"The source '{name}' has {rows.shape[1]} columns for {len(rows)} frames; the model learned from "
-                    f"{width}, and there are {count} frames. Make it again with this model, or train again."
-                )
+            if rows is not None:
+                check_source(name, rows, (count, width))
             part = torch.zeros(count, kept + 1)
             if rows is not None:
-                for start in range(0, count, 4096):
-                    block = torch.from_numpy(np.asarray(rows[start : start + 4096], dtype=np.float32))
-                    part[start : start + 4096, :kept] = whitening(block)
+                for start in range(0, count, BLOCK_FRAMES):
+                    block = torch.from_numpy(np.asarray(rows[start : start + BLOCK_FRAMES], dtype=np.float32))
+                    part[start : start + BLOCK_FRAMES, :kept] = whitening(block)
                 part[:, kept] = 1
             columns.append(part)
         return torch.cat(columns, dim=1)
@@ -244,7 +258,7 @@ class SequenceModel(nn.Module):
         out = torch.empty(len(inputs), len(self.config.classes))
         kept, context = self.config.frames_in(KEPT_SECONDS), self.config.frames_in(CONTEXT_SECONDS)
         by_length: dict[int, list[tuple[int, int, int]]] = {}
-        for start, stop in _cells(frames, run, kept):
+        for start, stop in _blocks(frames, run, kept):
             first, last = np.searchsorted(run, [run[start], run[start] + 1])
             begin, end = max(int(first), start - context), min(int(last), stop + context)
             by_length.setdefault(end - begin, []).append((begin, start, stop))
@@ -264,7 +278,7 @@ class SequenceModel(nn.Module):
         return smooth(found, frames, self.config.smoothing_seconds)
 
 
-def _cells(frames: np.ndarray, run: np.ndarray, kept: int) -> Iterator[tuple[int, int]]:
+def _blocks(frames: np.ndarray, run: np.ndarray, kept: int) -> Iterator[tuple[int, int]]:
     """Rows `[start, stop)` that one window answers for: those of one run and one block of `kept` frame numbers."""
     cell = np.flatnonzero((np.diff(run) != 0) | (np.diff(frames // kept) != 0)) + 1
     edges = [0, *cell.tolist(), len(frames)]
@@ -280,6 +294,17 @@ def smooth(probabilities: np.ndarray, frames: pl.DataFrame, seconds: float) -> n
         table = frames.select("video", "time").with_columns(pl.Series("score", column))
         columns.append(add_intensity(table, window_seconds=seconds)["intensity"].to_numpy())
     return np.stack(columns, axis=1)
+
+
+def check_source(name: str, rows: np.ndarray, shape: tuple[int, int], *, video: str = "") -> None:
+    """An `HlkitError` unless a source (of a video) is all numbers and has this many frames and columns."""
+    whose = f"'{name}' of {video}" if video else f"'{name}'"
+    folders = " and ".join(f"`{folder}/{video or '<video>'}`" for folder in ("signals", ".cache"))
+    remedy = f"Make it again (in a project: delete {folders}), or train again."
+    if rows.shape != shape:
+        raise HlkitError(f"The source {whose} has the shape {rows.shape}; allowed is {shape}. {remedy}")
+    if (faulty := first_faulty_row(rows)) is not None:
+        raise HlkitError(f"The source {whose} has no number in frame {faulty} of {len(rows)}. {remedy}")
 
 
 @contextmanager
@@ -308,6 +333,9 @@ def from_checkpoint(content: Mapping[str, Any]) -> SequenceModel:
     try:
         model = SequenceModel(SequenceConfig(**content["config"]))
         model.load_state_dict(content["state_dict"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise HlkitError(f"This is no sequence model of this version of hlkit ({error}). Train again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise HlkitError(
+            f"This is no sequence model of this version of hlkit ({reason}). Train again: `hlkit train --redo`."
+        ) from error
     return model.eval()

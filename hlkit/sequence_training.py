@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,16 @@ from torch import Tensor, nn
 from hlkit.clips import find_runs
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rankings import average_precision
-from hlkit.sequence import Member, RNNKind, SequenceConfig, SequenceModel, Sources, few_threads, smooth
+from hlkit.sequence import (
+    Member,
+    RNNKind,
+    SequenceConfig,
+    SequenceModel,
+    Sources,
+    check_source,
+    few_threads,
+    smooth,
+)
 from hlkit.split import fold_frames
 from hlkit.video import frame_rate
 
@@ -85,17 +95,20 @@ def fit_sequence(
         seed: the same seed and inputs give the same model.
 
     Raises:
-        HlkitError: for one class only, no source at all, or too few chunks.
+        HlkitError: for one class only, labels of no class, no source at all, sources that don't fit the frames or each
+            other or hold no numbers, or no step.
     """
     frames = frames.sort("video", "time", maintain_order=True)
     labels = frames["label"].cast(pl.Int64).to_numpy()
-    if missing := [name for index, name in enumerate(classes) if not (labels == index).any()]:
-        raise HlkitError(f"No frame is labelled {', '.join(missing)}, so it can't be learned. Label more of the video.")
+    videos = frames.partition_by("video", maintain_order=True)
+    _check_labels(labels, classes)
+    sources = _checked_sources(videos, sources)
+    if steps < 1:
+        raise HlkitError(f"steps is {steps}; give 1 or more, such as {STEPS}.")
     config = SequenceConfig(
         tuple(classes), str(frame_rate(fps)), _widths(sources, len(frames)), rnn, bidirectional, hidden_size, members
     )
     model = SequenceModel(config, seed=seed).eval()
-    videos = frames.partition_by("video", maintain_order=True)
     for name, whitening in model.whitenings.items():
         tables = [rows for video in videos if (rows := sources[video["video"][0]].get(name)) is not None]
         whitening.fit(np.concatenate(tables))  # pyright: ignore[reportCallIssue]
@@ -112,14 +125,35 @@ def fit_sequence(
     everything = np.ones(len(frames), dtype=bool)
     allowed = [(folds[index % len(folds)][0] if folds else everything) & (labels >= 0) for index in range(members)]
 
-    parts = list(model.columns().values())
-
-    def learn(index: int) -> None:
-        _learn(model.members[index], inputs, targets, allowed[index], run, config, parts, steps, seed=(seed, index))  # pyright: ignore[reportArgumentType]
-
+    lesson = _Lesson(inputs, targets, run, list(model.columns().values()), config.frames_in(TRAINING_SECONDS), steps)
+    seeds = [(seed, index) for index in range(members)]
     with few_threads(), ThreadPoolExecutor(2) as pool:
-        list(pool.map(learn, range(members)))
+        list(pool.map(partial(_learn, lesson), model.networks(), allowed, seeds))
     return _judged(model, frames, inputs, run, [held for _, held in folds])
+
+
+def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:
+    if (wrong := labels[(labels < -1) | (labels >= len(classes))]).size:
+        raise HlkitError(
+            f"A frame has the label {wrong[0]}; allowed are 0 to {len(classes) - 1} ({', '.join(classes)}), and -1 for "
+            "one that nobody looked at. Name all classes."
+        )
+    if missing := [name for index, name in enumerate(classes) if not (labels == index).any()]:
+        raise HlkitError(f"No frame is labelled {', '.join(missing)}, so it can't be learned. Label more of the video.")
+
+
+def _checked_sources(videos: Sequence[pl.DataFrame], sources: Mapping[str, Sources]) -> dict[str, Sources]:
+    """The sources of the videos: a row of numbers a frame, and each as wide in all of them."""
+    names = [str(video["video"][0]) for video in videos]
+    if missing := [name for name in names if name not in sources]:
+        raise HlkitError(f"{', '.join(missing)}: no sources. Give those of every video; it has None for what it lacks.")
+    widths: dict[str, int] = {}
+    for name, video in zip(names, videos, strict=True):
+        for source, rows in sources[name].items():
+            if rows is not None:
+                width = widths.setdefault(source, rows.shape[-1] if rows.ndim else 0)
+                check_source(source, rows, (len(video), width), video=name)
+    return {name: sources[name] for name in names}
 
 
 def _widths(sources: Mapping[str, Sources], rows: int) -> dict[str, tuple[int, int]]:
@@ -135,26 +169,37 @@ def _widths(sources: Mapping[str, Sources], rows: int) -> dict[str, tuple[int, i
     return dict(sorted(widths.items()))
 
 
-def _learn(
-    network: Member,
-    inputs: Tensor,
-    labels: Tensor,
-    allowed: np.ndarray,
-    run: np.ndarray,
-    config: SequenceConfig,
-    parts: Sequence[slice],
-    steps: int,
-    *,
-    seed: tuple[int, int],
-) -> None:
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What all members learn from.
+
+    Attributes:
+        inputs: float (frames, width).
+        labels: int (frames,).
+        run: int (frames,), from `find_runs`.
+        parts: the columns of each source.
+        length: frames of a window.
+        steps: batches.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    run: np.ndarray
+    parts: Sequence[slice]
+    length: int
+    steps: int
+
+
+def _learn(lesson: _Lesson, network: Member, allowed: np.ndarray, seed: tuple[int, int]) -> None:
     """Train one member on windows of 30 s, in which frames that are not `allowed` have no say."""
+    inputs, labels, parts, steps = lesson.inputs, lesson.labels, lesson.parts, lesson.steps
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     weight = torch.from_numpy(allowed)
     network.fit_linear(inputs[weight].numpy(), labels[weight].numpy())
-    starts, length = _window_starts(run, allowed, config.frames_in(TRAINING_SECONDS))
+    starts, length = _window_starts(lesson.run, allowed, lesson.length)
     for _ in range(steps):
         rows = torch.from_numpy(rng.choice(starts, BATCH)[:, None] + np.arange(length))  # (B, T)
         batch = inputs[rows]  # (B, T, width)
@@ -171,7 +216,7 @@ def _learn(
         )
         loss = (losses * counted).sum() / counted.sum()
         if not torch.isfinite(loss):
-            raise HlkitError("The sequence model's loss is no number. Make the features again: `hlkit train --redo`.")
+            raise HlkitError("The sequence model's loss is no number, so it can't learn. Try another seed.")
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -182,9 +227,9 @@ def _learn(
 def _window_starts(run: np.ndarray, allowed: np.ndarray, length: int) -> tuple[np.ndarray, int]:
     """First rows of the windows that lie in one run and hold an allowed frame, and the windows' length.
 
-    Where no run is as long, the windows are as long as the longest.
+    Where no run with an allowed frame is as long, the windows are as long as the longest of these.
     """
-    sizes = np.bincount(run)
+    sizes = np.bincount(run)[np.unique(run[allowed])]
     length = min(length, int(sizes.max()))
     starts = np.arange(len(run) - length + 1)
     whole = run[starts] == run[starts + length - 1]
@@ -234,7 +279,7 @@ def _judged(
 def fit_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     """The temperature, 0.05 to 20, by which to divide logits `(n, C)` for the lowest cross-entropy on labels `(n,)`.
 
-    The cross-entropy is convex in the inverse of the temperature, so halving an interval finds it.
+    The cross-entropy is convex in the inverse of the temperature, so a golden-section search finds it.
     """
     low, high = math.log(0.05), math.log(20.0)
     ratio = (math.sqrt(5) - 1) / 2
@@ -242,7 +287,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     def loss(log_temperature: float) -> float:
         return float(nn.functional.cross_entropy(logits / math.exp(log_temperature), labels))
 
-    for _ in range(60):  # golden section
+    for _ in range(60):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     return torch.tensor(math.exp((low + high) / 2))

@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ import polars as pl
 
 from hlkit.labels import TIME_TOLERANCE
 from hlkit.project import HlkitError, HlkitWarning
+from hlkit.rankings import check_labels, check_scores, ranked
 
 Against = Literal["each", "mean"]
 
@@ -77,9 +78,10 @@ def rank_correlation(
         against: "each" averages over annotators; "mean" compares with their mean. Say which when you report it.
 
     Raises:
-        HlkitError: for shapes that don't fit, values that are not finite, fewer than two frames, or annotators none of
-            whom prefers any frame.
+        HlkitError: for shapes that don't fit, values that are not finite, fewer than two frames, annotators none of
+            whom prefers any frame, or another `against`.
     """
+    _check_against(against)
     scores = _check_people(annotators)
     values = np.asarray(importance, dtype=np.float64)
     if values.shape != (scores.shape[1],) or not np.isfinite(values).all():
@@ -102,6 +104,7 @@ def human_correlation(annotators: npt.ArrayLike, *, against: Against = "each") -
     Raises:
         HlkitError: as for `rank_correlation`, or for fewer than two annotators who prefer any frame.
     """
+    _check_against(against)
     scores = _check_people(annotators)
     if len(scores) < 2:
         raise HlkitError(f"{len(scores)} annotator can't agree with another. Give the scores of two or more.")
@@ -126,9 +129,10 @@ def clip_scores(
         float64 (clips,), for the whole clips in `duration`.
 
     Raises:
-        HlkitError: for a duration without a whole clip, or a clip without a score.
+        HlkitError: for a duration that is no number or without a whole clip, or a clip without a score.
     """
-    count = math.floor((duration + TIME_TOLERANCE) / clip_seconds) if clip_seconds > 0 else 0
+    possible = math.isfinite(duration) and 0 < clip_seconds < math.inf
+    count = math.floor((duration + TIME_TOLERANCE) / clip_seconds) if possible else 0
     if count < 1:
         raise HlkitError(f"{duration} s hold no whole clip of {clip_seconds} s. Give a longer video or shorter clips.")
     clip = ((pl.col("time").cast(pl.Float64) + TIME_TOLERANCE) / clip_seconds).floor().cast(pl.Int64)
@@ -151,7 +155,7 @@ def highlight_detection(
         minimum: the rating from which a clip is positive.
 
     Raises:
-        HlkitError: for no videos, other names, or shapes that don't fit.
+        HlkitError: for no videos, other names, shapes that don't fit, or values that are not finite.
     """
     if not predicted or set(predicted) != set(ratings):
         raise HlkitError(
@@ -160,11 +164,12 @@ def highlight_detection(
         )
     precisions, hits = [], []
     for name, clips in predicted.items():
-        scores, rated = np.asarray(clips, dtype=np.float64), np.asarray(ratings[name])
-        if rated.ndim != 2 or not rated.size or scores.shape != rated.shape[:1] or not np.isfinite(scores).all():
+        scores, rated = np.asarray(clips, dtype=np.float64), np.asarray(ratings[name], dtype=np.float64)
+        fits = rated.ndim == 2 and rated.size and scores.shape == rated.shape[:1]
+        if not fits or not np.isfinite(scores).all() or not np.isfinite(rated).all():
             raise HlkitError(
                 f"'{name}' has scores {scores.shape} for ratings {rated.shape}; allowed are finite scores (clips,) and "
-                "ratings (clips, annotators)."
+                "finite ratings (clips, annotators)."
             )
         positive = rated >= minimum
         precisions.append(np.mean([interpolated_precision(column, scores) for column in positive.T]))
@@ -181,15 +186,23 @@ def interpolated_precision(positive: npt.ArrayLike, scores: npt.ArrayLike) -> fl
 
     Returns:
         0 to 1: 0 where nothing is positive, 1 where everything is. At least `average_precision`.
+
+    Raises:
+        HlkitError: for rows of different lengths, or values that are not finite.
     """
-    wanted, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    wanted = check_labels(positive)
+    values = check_scores(wanted.size, scores)
     if wanted.all() or not wanted.any():
         return float(wanted.any())
-    order = np.argsort(-values, kind="stable")
-    last_of_tie = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+    order, last_of_tie = ranked(values)
     hits = np.cumsum(wanted[order])[last_of_tie]
     best = np.maximum.accumulate((hits / (last_of_tie + 1))[::-1])[::-1]
     return float(best[np.diff(hits, prepend=0) > 0].mean())
+
+
+def _check_against(against: str) -> None:
+    if against not in get_args(Against):
+        raise HlkitError(f"against is '{against}'; {' and '.join(get_args(Against))} are allowed.")
 
 
 def _check_people(annotators: npt.ArrayLike) -> np.ndarray:

@@ -18,6 +18,11 @@ def book():
     return learn_codebook([noise(800), noise(400, 1)])
 
 
+def test_a_spectrum_of_other_bands_is_refused(book):
+    with pytest.raises(HlkitError, match=r"\(5, 6, 11\) can't be told in words of 12 bands"):
+        book.encode(noise(5, 2)[..., :11])
+
+
 def test_shapes_lengths_and_ranges(book):
     assert book.words.shape[0] == WORDS
     assert book.num_features == 2 * WORDS
@@ -53,3 +58,8 @@ def test_the_same_seed_learns_the_same_and_blocks_do_not_matter(book):
 def test_too_little_sound_is_refused():
     with pytest.raises(HlkitError, match="too little"):
         learn_codebook([noise(20)])
+
+
+def test_no_sound_at_all_is_refused():
+    with pytest.raises(HlkitError, match="no sound to learn from"):
+        learn_codebook([])

@@ -63,3 +63,27 @@ def test_precision_over_recall_by_hand():
 def test_a_curve_needs_both_classes():
     with pytest.raises(HlkitError, match="All 2 frames are highlights"):
         precision_recall_chart([1, 1], {"ours": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["one,0.5"], "holds a value that is no number .*Train again"),
+        ([",0.5"], "lacks the number of an epoch"),
+        (["0,0.5", ",0.4"], "lacks the number of an epoch"),
+        (["0,high"], "holds a value that is no number"),
+    ],
+)
+def test_text_where_numbers_belong_is_refused(tmp_path, rows, words):
+    path = tmp_path / "metrics.csv"
+    path.write_text("\n".join(["epoch,val_ap", *rows]) + "\n")
+    with pytest.raises(HlkitError, match=words):
+        training_chart(path)
+
+
+def test_a_metric_without_any_value_draws_nothing(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,train_loss,val_ap\n0,0.5,\n1,0.4,\n")
+    losses, precision = training_chart(path).axes
+    assert lines(losses)["training"].get_ydata().tolist() == [0.5, 0.4]
+    assert np.isnan(lines(precision)["model"].get_ydata()).all()

@@ -169,7 +169,7 @@ def test_hit_at_k_by_hand():
     # Without a score last.
     unscored = picks((12, 14, None), (14, 16, math.nan), (60, 62, -5.0))
     assert hit_at_k(unscored, true, k=1) == (0, 1)
-    with pytest.raises(HlkitError, match="give k of 1 or more"):
+    with pytest.raises(HlkitError, match="give a whole k from 1"):
         hit_at_k(ranked, true, k=0)
     with pytest.raises(HlkitError, match=r"picks with a 'score' \(`add_peaks` adds it\)"):
         hit_at_k(true, true, k=1)
@@ -281,3 +281,11 @@ def test_events_of_labelled_frames():
     assert len(spans_of(jitter)) == 2
     assert spans_of(frames.with_columns(label=pl.lit(0))).is_empty()
     assert total_seconds(spans((0, 10), (5, 12), (20, 21))) == 13
+
+
+@pytest.mark.parametrize("k", [0, 1.5, -1])
+def test_a_k_that_counts_nothing_is_refused(k):
+    picks = spans((0, 1)).with_columns(score=pl.lit(1.0))
+    assert hit_at_k(picks, spans((0, 1)), k=np.int64(1)).hit == 1
+    with pytest.raises(HlkitError, match="give a whole k from 1"):
+        hit_at_k(picks, spans((0, 1)), k=k)

@@ -12,6 +12,7 @@ from hlkit.features import (
     LEAST_MOTION,
     Material,
     Recipe,
+    learn_delay,
     learn_recipe,
     motion_between,
     small_grey,
@@ -147,6 +148,22 @@ def test_a_damaged_picture_is_named(tmp_path):
         list(stored_pictures(frames, tmp_path))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda book: book | {"words": None},
+        lambda book: {name: value for name, value in book.items() if name != "words"},
+        lambda book: book | {"words": book["words"][:, :5]},
+        lambda book: 3,
+    ],
+)
+def test_a_damaged_recipe_is_refused(change):
+    book = {"mean": torch.zeros(36), "whitening": torch.zeros(36, 30), "words": torch.zeros(256, 30)}
+    assert Recipe.from_checkpoint({"codebook": book, "chat_delay": None}).codebook is not None
+    with pytest.raises(HlkitError, match="Train again"):
+        Recipe.from_checkpoint({"codebook": change(book), "chat_delay": None})
+
+
 def test_recipe_round_trip():
     spectrum = np.random.default_rng(0).normal(-60, 10, (400, 6, 12)).astype(np.float16)
     frames = pl.DataFrame({"video": ["a"] * 400, "frame": range(400), "time": np.arange(400) / 3})
@@ -156,3 +173,10 @@ def test_recipe_round_trip():
     assert recipe.chat_delay is None
     np.testing.assert_array_equal(recipe.sources(material)["sound"], again.sources(material)["sound"])
     assert Recipe.from_checkpoint(Recipe().to_checkpoint()).sources(material)["sound"] is None
+
+
+def test_nothing_to_watch_or_to_read_is_refused():
+    with pytest.raises(HlkitError, match="no pictures to watch"):
+        watch([], 0, progress=False)
+    with pytest.raises(HlkitError, match="no chat to learn a delay from"):
+        learn_delay([])

@@ -183,5 +183,20 @@ def test_one_module_offers_every_measure():
         assert getattr(hlkit.metrics, name) is not None
     for module in (rankings, events):
         public = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-        internal = {"rates", "check_scores", "check_share", "check_ranking"}
+        internal = {"rates", "check_scores", "check_share", "check_ranking", "check_labels", "ranked"}
         assert {name for name in public if not name.startswith("_")} - internal <= set(hlkit.metrics.__all__)
+
+
+def test_a_signal_cannot_be_named_as_the_guess_is():
+    frames, signal = recording()
+    for judge in (scorecard, event_card):
+        with pytest.raises(HlkitError, match="A signal is named 'random', as the row of a guess is"):
+            judge(frames, {"random": signal}, true=spans_of(frames))
+
+
+def test_events_of_another_video_are_refused():
+    frames, signal = recording()
+    other = spans_of(frames).with_columns(video=pl.lit("elsewhere"))
+    for judge in (scorecard, event_card):
+        with pytest.raises(HlkitError, match="There are events of elsewhere, and frames of "):
+            judge(frames, {"model": signal}, true=other)

@@ -134,3 +134,15 @@ def test_blocks_that_cannot_be():
         Table(("a",), (("1", "2"),))
     with pytest.raises(HlkitError, match="level 4"):
         Heading("x", 4)
+
+
+def test_a_cell_is_one_line_in_both_forms():
+    table = Table(("first\nhead", "b"), (("one\r\ntwo", "three\tfour\v"),))
+    assert table == Table(("first head", "b"), (("one two", "three four"),))
+    assert page_picture([table]).width == WIDTH
+    assert "<td>one two</td>" in page_html([table])
+
+
+def test_a_table_without_a_column_is_refused():
+    with pytest.raises(HlkitError, match="A table has no column"):
+        Table((), ())

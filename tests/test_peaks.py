@@ -62,3 +62,37 @@ def test_the_chart_has_a_row_a_source_and_marks_the_moment():
     assert [axis.get_ylabel() for axis in figure.axes] == ["sound", EVERYTHING]
     assert all(len(axis.patches) == 3 for axis in figure.axes)
     assert figure.axes[0].lines[1].get_xdata()[0] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"time": float("nan")}, "no frame at nan; the frames go from 0:00:00 to 0:00:20"),
+        ({"time": float("inf")}, "no frame at inf"),
+        ({"time": -1.0}, "no frame at -0:00:01"),
+        ({"time": 5.0, "step_seconds": 0}, "step_seconds 0; give"),
+        ({"time": 5.0, "step_seconds": float("nan")}, "step_seconds nan; give"),
+        ({"time": 5.0, "reach_seconds": -1}, "reach_seconds is -1 and"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(fitted, options, words):
+    frames, sources = make("d", 20, 3)
+    with pytest.raises(HlkitError, match=words):
+        explain_peak(fitted, sources, frames, **options)
+
+
+def test_no_frames_and_no_contributions_are_refused(fitted):
+    frames, sources = make("d", 20, 3)
+    with pytest.raises(HlkitError, match="no frames to explain"):
+        explain_peak(fitted, {name: rows[:0] for name, rows in sources.items()}, frames.clear(), 1.0)
+    table = explain_peak(fitted, sources, frames, 5.0, reach_seconds=0)
+    assert table["start"].n_unique() == 1
+    with pytest.raises(HlkitError, match="no contributions to draw"):
+        peak_chart(table.clear(), time=1.0)
+
+
+def test_a_time_in_a_gap_is_that_of_the_frame_before_it(fitted):
+    frames, sources = make("d", 40, 3)
+    kept = [*range(30), *range(90, 120)]
+    some = {name: rows[kept] for name, rows in sources.items()}
+    assert explain_peak(fitted, some, frames[kept], 20.0).equals(explain_peak(fitted, some, frames[kept], 29 / 3))

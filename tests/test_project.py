@@ -143,6 +143,16 @@ def test_any_setting_survives_toml(tmp_path_factory, settings):
     assert project.settings() == settings
 
 
+@pytest.mark.parametrize("run", ["a/b", "a b", "../a", ".a", "a-", "", "é", "a" * 81])
+def test_a_run_whose_folder_could_be_another_runs_is_refused(tmp_path, run):
+    project = Project(tmp_path)
+    for place in (project.model, lambda name: project.scores(name, "video")):
+        with pytest.raises(HlkitError, match=r"can't be a run's name\. Letters, digits"):
+            place(run)
+    assert project.model("a_b") == project.root / "models" / "a_b"
+    assert project.scores("a.b-2", "v") == project.root / "scores" / "a.b-2" / "v.parquet"
+
+
 def test_damaged_settings_are_named(tmp_path):
     (tmp_path / "project.toml").write_text("run = ")
     with pytest.raises(HlkitError, match=r"project\.toml is not valid TOML"):

@@ -185,7 +185,8 @@ def test_bootstrap_is_wider_than_frames_drawn_one_by_one():
         ([0, 0, 0, 0], {}, r"No interval from 1 chunk\(s\) for 4 of 4 frames"),
         ([0, 1], {}, r"for 2 of 4 frames"),
         ([0, 0, 1, 1], {"level": 1.0}, "at level 1.0"),
-        ([0, 0, 1, 1], {"resamples": 1}, "Too few draws of chunks hold both classes"),
+        ([0, 0, 1, 1], {"resamples": 1}, "resamples is 1; an interval needs 2 draws or more"),
+        ([0, 1, 0, 1], {"resamples": 2, "seed": 1}, "Too few draws of chunks hold both classes"),
     ],
 )
 def test_what_has_no_interval_says_why(chunks, options, reason):
@@ -228,3 +229,20 @@ def test_the_difference_of_a_signal_to_itself_is_none_and_to_an_oracle_is_sure()
     assert 0 < low < average_precision(labels, labels) - average_precision(labels, signal) < high
     theirs = difference_interval(labels, signal, labels, chunks, resamples=200)
     assert theirs == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (lambda: bootstrap_interval([0, 1], [0.1, 0.2], []), r"No interval from 0 chunk\(s\) for 0 of 2 frames"),
+        (lambda: bootstrap_interval([0, 1], [0.1, 0.2], [0, 1], resamples=-1), "resamples is -1; an interval needs 2"),
+        (lambda: difference_interval([0, 1], [0, 1], [1, 0], [0, 1], resamples=1), "resamples is 1; "),
+        (lambda: frame_metrics([0, 1], [0.1, 0.2], threshold=math.nan), "threshold is no number"),
+        (lambda: average_precision([0, math.nan, 1], [1, 2, 3]), "Some labels are missing"),
+        (lambda: auroc([0, None, 1], [1, 2, 3]), "Some labels are missing"),
+        (lambda: base_rate(pl.Series([0, None, 1])), "Some labels are missing"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(measure, words):
+    with pytest.raises(HlkitError, match=words):
+        measure()

@@ -92,8 +92,56 @@ def test_a_missing_source_is_masked(fitted):
 
 def test_a_source_of_another_width_is_refused(fitted):
     frames, sources = make("f", 60, 6)
-    with pytest.raises(HlkitError, match="'sound' has 5 columns"):
-        fitted.model.probabilities(sources | {"sound": sources["sound"][:, :5]}, frames)
+    for wrong, shape in ((sources["sound"][:, :5], r"\(180, 5\)"), (sources["sound"][:, 0], r"\(180,\)")):
+        with pytest.raises(HlkitError, match=rf"'sound' has the shape {shape}; allowed is \(180, 6\)\. .*signals"):
+            fitted.model.probabilities(sources | {"sound": wrong}, frames)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_source_that_is_no_number_is_named_before_it_scores_or_teaches(fitted, value):
+    frames, sources = make("f", 60, 6)
+    sources["motion"][7, 3] = value
+    with pytest.raises(HlkitError, match=r"The source 'motion' has no number in frame 7 of 180\. .* delete"):
+        fitted.model.probabilities(sources, frames)
+    with pytest.raises(HlkitError, match="The source 'motion' of f has no number in frame 7 of 180"):
+        fit_sequence(frames, {"f": sources}, fps=FPS, members=2, steps=1)
+
+
+def test_sources_that_do_not_fit_are_refused_with_the_video():
+    (a, ours), (b, theirs) = make("a", 60, 0), make("b", 60, 1)
+    frames = pl.concat([a, b])
+    # Sources of a video without frames are none of its business.
+    fit_sequence(b, {"b": {"sound": theirs["sound"]}, "a": ours}, fps=FPS, members=2, steps=1)
+    wrong = {
+        r"b: no sources": {"a": ours},
+        r"'sound' of b has the shape \(180, 5\); allowed is \(180, 6\)": {
+            "a": ours,
+            "b": theirs | {"sound": theirs["sound"][:, :5]},
+        },
+        r"'motion' of a has the shape \(179, 4\)": {"a": ours | {"motion": ours["motion"][1:]}, "b": theirs},
+        r"'motion' of a has the shape \(180,\)": {"a": ours | {"motion": np.zeros(180)}, "b": theirs},
+    }
+    for words, sources in wrong.items():
+        with pytest.raises(HlkitError, match=words):
+            fit_sequence(frames, sources, fps=FPS, members=2, steps=1)
+
+
+def test_labels_and_steps_that_cannot_be_are_refused():
+    frames, sources = make("a", 60, 0)
+    with pytest.raises(HlkitError, match="the label 2; allowed are 0 to 1"):
+        fit_sequence(frames.with_columns(label=pl.col("label") * 2), {"a": sources}, fps=FPS)
+    with pytest.raises(HlkitError, match="steps is 0; give 1 or more"):
+        fit_sequence(frames, {"a": sources}, fps=FPS, steps=0)
+
+
+def test_labels_in_runs_shorter_than_a_window_are_learned_from():
+    frames, sources = make("a", 300, 0)
+    # The first 100 s were looked at, and lack every 60th frame; the rest was not, and is one long run.
+    kept = [row for row in range(900) if row >= 300 or row % 60 != 59]
+    labelled = frames[kept].with_columns(label=pl.when(pl.col("frame") < 300).then("label").otherwise(-1))
+    some = {name: rows[kept] for name, rows in sources.items()}
+    fit = fit_sequence(labelled, {"a": some}, fps=FPS, members=2, steps=5)
+    assert fit.held_out.height == 295
 
 
 def test_checkpoint_round_trip(fitted, tmp_path):
@@ -101,8 +149,15 @@ def test_checkpoint_round_trip(fitted, tmp_path):
     back = from_checkpoint(torch.load(tmp_path / "s.ckpt", weights_only=True))
     frames, sources = make("g", 100, 7)
     np.testing.assert_array_equal(back.probabilities(sources, frames), fitted.model.probabilities(sources, frames))
-    with pytest.raises(HlkitError, match="no sequence model"):
-        from_checkpoint({"config": {"rnn": "gru", "layers": 3}, "state_dict": {}})
+    content = to_checkpoint(fitted.model)
+    for wrong in (
+        {"config": {"rnn": "gru", "layers": 3}, "state_dict": {}},
+        content | {"config": content["config"] | {"widths": {"sound": (6,), "motion": (4, 4)}}},
+        content | {"config": content["config"] | {"widths": [6, 4]}},
+        content | {"state_dict": 3},
+    ):
+        with pytest.raises(HlkitError, match="no sequence model"):
+            from_checkpoint(wrong)
 
 
 def test_one_highlight_still_trains_and_says_what_is_not_known():
@@ -146,6 +201,14 @@ def test_config_refuses_what_cannot_be():
         SequenceConfig(rnn="elman")
     with pytest.raises(HlkitError, match="at least 2 and 1"):
         SequenceConfig(members=1)
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(HlkitError, match=f"smoothing_seconds is {seconds}; give 0 or more"):
+            SequenceConfig(smoothing_seconds=seconds)
+    for kept in (0, 7):
+        with pytest.raises(HlkitError, match=f"'sound' keeps {kept} components of 6 columns; give 1 to 6"):
+            SequenceConfig(widths={"sound": (6, kept)})
+    with pytest.raises(HlkitError, match="The model has no source"):
+        SequenceModel(SequenceConfig())
 
 
 def test_lstm_and_one_direction_run():

@@ -200,7 +200,11 @@ def test_highlight_detection_by_hand():
         ({}, {}, "Scores of 0 and ratings of 0 videos must be of the same ones, and some"),
         ({"a": [1]}, {"b": [[4]]}, "Not in both: a, b"),
         ({"a": [1, 2]}, {"a": [[4]]}, r"'a' has scores \(2,\) for ratings \(1, 1\)"),
-        ({"a": [1, 2]}, {"a": [4, 0]}, r"allowed are finite scores \(clips,\) and ratings \(clips, annotators\)"),
+        (
+            {"a": [1, 2]},
+            {"a": [4, 0]},
+            r"allowed are finite scores \(clips,\) and finite ratings \(clips, anno",
+        ),
         ({"a": [1, np.nan]}, {"a": [[4], [0]]}, "finite scores"),
         ({"a": []}, {"a": [[]]}, "'a' has scores"),
     ],
@@ -223,3 +227,23 @@ def test_clips_are_means_of_two_seconds():
     for duration, length in ((1.0, 2.0), (9.0, 0.0)):
         with pytest.raises(HlkitError, match="hold no whole clip"):
             clip_scores(scores, duration=duration, clip_seconds=length)
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (lambda: rank_correlation([1, 2], [[1, 2]], against="mea"), "against is 'mea'; each and mean are allowed"),
+        (lambda: human_correlation([[1, 2], [2, 1]], against=""), "against is ''; each and mean are allowed"),
+        (lambda: highlight_detection({"a": [1, 2]}, {"a": [[4], [np.nan]]}), "finite ratings"),
+        (lambda: interpolated_precision([True, False], [1, 2, 3]), "two rows of one length"),
+        (lambda: interpolated_precision([True, False], [1, np.nan]), "missing or infinite"),
+        (lambda: interpolated_precision([np.nan, 0.0], [1, 2]), "Some labels are missing"),
+        *(
+            (lambda length=length: clip_scores(pl.DataFrame({"time": [0.0], "score": [1.0]}), duration=length), words)
+            for length, words in ((np.nan, "nan s hold no whole clip"), (np.inf, "inf s hold no whole clip"))
+        ),
+    ],
+)
+def test_what_would_be_a_wrong_figure_is_refused(measure, words):
+    with pytest.raises(HlkitError, match=words):
+        measure()

@@ -59,12 +59,12 @@ def _draw_lime(project: Project, video: str, run: str, checkpoint: Path, target:
     from hlkit.training import load_model
 
     model, config = load_model(checkpoint)
-    best = tables.read_scores(project, video, run=run).sort("score", descending=True).row(0, named=True)
-    row = find_frame(read_index(project.frames / video), video=video, time=best["time"])
+    best = _best_time(project, video, run)
+    row = find_frame(read_index(project.frames / video), video=video, time=best)
     explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row))
-    title = f"{video} at {format_time(best['time'])}"
+    title = f"{video} at {format_time(best)}"
     if not reads_pictures(project, run):
-        title += f", scored {best['score']:.2f} by its sound and motion; the picture network alone:"
+        title += " by its sound and motion; the picture network alone:"
     save_figure(lime_figure(explanation, title=title), target)
 
 
@@ -74,7 +74,12 @@ def _draw_peak(project: Project, video: str, run: str, target: Path) -> None:
     from hlkit.peaks import explain_peak, peak_chart
 
     model, sources, frames = stored_sources(project, run, video)
-    best = tables.read_scores(project, video, run=run).sort("score", descending=True).row(0, named=True)
-    found = explain_peak(model, sources, frames, best["time"])
-    title = f"What drove {format_time(best['time'])} of {video}"
-    save_figure(peak_chart(found, time=best["time"], title=title), target)
+    best = _best_time(project, video, run)
+    found = explain_peak(model, sources, frames, best)
+    save_figure(peak_chart(found, time=best, title=f"What drove {format_time(best)} of {video}"), target)
+
+
+def _best_time(project: Project, video: str, run: str) -> float:
+    """When the score is highest, s; unknown scores are no highest ones."""
+    scores = tables.read_scores(project, video, run=run)
+    return float(scores.sort("score", descending=True, nulls_last=True)["time"][0])

@@ -77,7 +77,8 @@ def _frames(project: Project, video: str) -> pl.DataFrame:
 def _sheet(project: Project, frames: pl.DataFrame, title: str) -> Figure:
     from matplotlib.figure import Figure
 
-    from hlkit.explain import plain_text, read_picture
+    from hlkit.charts import plain_text
+    from hlkit.explain import read_picture
 
     columns = min(COLUMNS, len(frames))
     lines = -(-len(frames) // columns)

@@ -16,6 +16,7 @@ import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint
+from hlkit.records import first_faulty_row
 from hlkit.stages import tables
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
     motion_file = project.signals(video) / f"motion-{made}.npy"
     if checkpoint is None:
         pictures = stored_pictures(table, project.frames)
-        motion = _kept(motion_file, lambda: watch(pictures, len(table), progress=progress)[0])
+        motion = _kept(motion_file, lambda: watch(pictures, len(table), progress=progress)[0], rows=len(table), axes=2)
         picture = None
     else:
         picture_file = project.root / ".cache" / video / f"picture-{fingerprint(checkpoint)}-{made}.npy"
@@ -52,7 +53,7 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
             assert picture is not None
             _save(motion_file, motion)
             _save(picture_file, picture)
-        motion, picture = _load(motion_file), _load(picture_file)
+        motion, picture = (_load(file, rows=len(table), axes=2) for file in (motion_file, picture_file))
     fps = tables.same_frame_settings(project, [video]).fps
     sound = _sound(project, video, fps, int(frames["frame"][-1]) + 1, progress=progress)
     if sound is not None and len(sound) > len(frames):  # some pictures could not be had
@@ -111,18 +112,18 @@ def _sound(project: Project, video: str, fps: str, count: int, *, progress: bool
     name = f"sound-{fps.replace('/', '_')}-{count}"
     if video not in project.video_ids():
         earlier = sorted(project.signals(video).glob(f"{name}-*.npy"))
-        return _load(earlier[-1]) if earlier else None
+        return _load(earlier[-1], rows=count, axes=3) if earlier else None
     path = project.video(video)
     if not probe(path).has_audio:
         return None
     file = project.signals(video) / f"{name}-{fingerprint(path)}.npy"
-    return _kept(file, lambda: log_mel(path, fps=fps, count=count, progress=progress))
+    return _kept(file, lambda: log_mel(path, fps=fps, count=count, progress=progress), rows=count, axes=3)
 
 
-def _kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def _kept(file: Path, make: Callable[[], np.ndarray], *, rows: int, axes: int) -> np.ndarray:
     if not file.is_file():
         _save(file, make())
-    return _load(file)
+    return _load(file, rows=rows, axes=axes)
 
 
 def _save(file: Path, table: np.ndarray) -> None:
@@ -130,8 +131,17 @@ def _save(file: Path, table: np.ndarray) -> None:
         np.save(stream, table, allow_pickle=False)
 
 
-def _load(file: Path) -> np.ndarray:
+def _load(file: Path, *, rows: int, axes: int) -> np.ndarray:
+    """A kept table of floats, of `rows` rows and `axes` axes, all of it numbers."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        table = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise HlkitError(f"{file} is damaged ({error}). Delete it, and it is made again.") from error
+    if table.shape[:1] != (rows,) or table.ndim != axes or not np.issubdtype(table.dtype, np.floating):
+        raise HlkitError(
+            f"{file} is damaged (it holds {table.dtype} {table.shape}; allowed are floats of {axes} axes and {rows} "
+            "rows). Delete it, and it is made again."
+        )
+    if (faulty := first_faulty_row(table)) is not None:
+        raise HlkitError(f"{file} is damaged (row {faulty} has no number). Delete it, and it is made again.")
+    return table

@@ -124,7 +124,16 @@ def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
 
 
 def _wanted_seconds(project: Project, run: str, minutes: float | None, length: float) -> float:
-    return minutes * 60 if minutes is not None else tables.marked_share(project, run) * length
+    if minutes is not None:
+        return minutes * 60
+    share = tables.marked_share(project, run)
+    if not share:
+        names = ", ".join(tables.learned_from(project, run) or tables.train_videos(project))
+        raise HlkitError(
+            f"{names}: no highlights are marked, so nothing tells how long a reel should be. "
+            "Mark some (notebook 04, or `hlkit label FILE`), or give minutes or a threshold."
+        )
+    return share * length
 
 
 def _threshold_for(project: Project, run: str, window: float, precision: float, say: Say) -> float:

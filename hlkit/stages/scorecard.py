@@ -213,7 +213,7 @@ def _rows(table: pl.DataFrame, window_seconds: float) -> list[str]:
     head = f"  {'':<16}{'frames':>8}{f'over {window_seconds:g} s':>12}   {'95 % interval':<16}{'AUROC':>8}"
     lines = [f"{head}{'precision':>12}{'events':>9}"]
     for name, ap, smoothed, low, high, area, precision, events in table.iter_rows():
-        shown = "     (none)"
+        shown = "     (none)   it lacks a value in some frames, so it can't be ranked"
         if ap is not None:
             shown = f"{ap:>8.3f}{smoothed:>12.3f}   {f'{low:.3f} to {high:.3f}':<16}{area:>8.3f}"
             shown += f"{precision:>12.3f}{events:>8.0%}"
@@ -241,7 +241,7 @@ def _write_page(judged: Judged, card: pl.DataFrame, events: pl.DataFrame, signal
             "AP, average precision, is 1 for a perfect order of the frames and the base rate, in the last row, for a "
             f"blind one. All other columns are of signals smoothed over {judged.window_seconds:g} s. The top are the "
             "best-scored seconds, as many as are labelled: how much of them is highlight, and how many highlights are "
-            "among them by at least half."
+            "among them by at least half. A signal that lacks a value in some frames can't be ranked, and has dashes."
         ),
         Heading("Highlights"),
         _table(events, EVENT_NAMES),

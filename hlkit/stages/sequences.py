@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, write_text
+from hlkit.records import read_table
 from hlkit.stages import tables
 from hlkit.stages.materials import stored_material, streamed_material
 
@@ -173,13 +174,11 @@ def held_out_scores(project: Project, run: str) -> pl.DataFrame:
         HlkitError: when the run has no sequence model, or too few highlights to hold some back.
     """
     file = sequence_file(project, run).with_name("held_out.parquet")
-    held_out = pl.read_parquet(file) if file.is_file() else None
-    if held_out is None or held_out.is_empty():
-        raise HlkitError(
-            f"'{run}' has no scores of frames that were held back, so its precision is not known. Train a sequence "
-            "model on two highlights or more, or give a threshold."
-        )
-    return held_out
+    remedy = (
+        f"'{run}' has no scores of frames that were held back, so its precision is not known. Train a sequence model "
+        "on two highlights or more, or give a threshold."
+    )
+    return read_table(file, texts=["video"], numbers=["time", "label", "score"], remedy=remedy)
 
 
 def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) -> None:

@@ -6,8 +6,8 @@ Each reader says which stage makes what is missing.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ import polars as pl
 from hlkit.chat import read_chat
 from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_CLASSES, label_frames, read_labels
-from hlkit.project import HlkitError, Project, fingerprint, write_text
+from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
+from hlkit.records import check_columns, read_record, read_table
 from hlkit.sampling import Box, check_box
-from hlkit.video import probe
+from hlkit.video import frame_rate, probe
 
 
 def chosen_videos(project: Project, videos: Sequence[str] | None) -> list[str]:
@@ -40,7 +41,7 @@ def length(project: Project, video: str) -> float:
     if video in project.video_ids() or not project.index(video).is_file():
         return probe(project.video(video)).duration
     made = _extraction(project, video)
-    return made["frames"] / float(Fraction(made["fps"]))
+    return made["frames"] / float(frame_rate(made["fps"]))
 
 
 def source_of(project: Project, video: str) -> str:
@@ -50,10 +51,7 @@ def source_of(project: Project, video: str) -> str:
         HlkitError: when the project does not know.
     """
     file = project.videos / f"{video}.json"
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["source"])
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise HlkitError(f"Where '{video}' came from is not known: {file} is missing or damaged.") from error
+    return read_record(file, {"source": str}, remedy=f"Where '{video}' came from is not known.")["source"]
 
 
 def content(project: Project, video: str) -> str:
@@ -90,11 +88,9 @@ def _box(made: Mapping[str, Any]) -> Box | None:
 
 
 def _extraction(project: Project, video: str) -> dict[str, Any]:
-    file = project.frames / video / "extraction.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise HlkitError(f"{file} is missing or damaged. Make the frames again: `hlkit frames --redo`.") from error
+    keys = {"frames": int, "fps": str, "size": int}
+    remedy = "Make the frames again: `hlkit frames --redo`."
+    return read_record(project.frames / video / "extraction.json", keys, remedy=remedy)
 
 
 def same_frame_settings(project: Project, videos: Sequence[str]) -> FrameSettings:
@@ -246,16 +242,26 @@ def highlight_videos(project: Project, videos: Sequence[str] | None = None) -> l
 def read_scores(project: Project, video: str, *, run: str) -> pl.DataFrame:
     """The score table of a video by a run, with a column `score`: the probability of any class but the background.
 
+    A score that is missing or no number is null, and an `HlkitWarning` says so.
+
     Raises:
-        HlkitError: when the run has not scored it.
+        HlkitError: when the run has not scored it, or its table is damaged.
     """
     file = project.scores(run, video)
     if not file.is_file():
         raise HlkitError(f"'{video}' has no scores by '{run}'. Score it first (notebook 06, or `hlkit infer`).")
-    try:
-        scores = pl.read_parquet(file)
-    except pl.exceptions.PolarsError as error:
-        raise HlkitError(f"{file} is damaged ({error}). Score the video again: `hlkit infer --redo`.") from error
-    if "score" in scores.columns:
-        return scores
-    return scores.with_columns(score=pl.sum_horizontal(pl.col("^score_.*$")))
+    remedy = "Score the video again: `hlkit infer --redo`."
+    scores = read_table(file, texts=["video"], numbers=["time"], remedy=remedy)
+    classes = [name for name in scores.columns if name.startswith("score_")]
+    if "score" in scores.columns or not classes:
+        check_columns(scores, file, numbers=["score"], remedy=remedy)
+    else:
+        check_columns(scores, file, numbers=classes, remedy=remedy)
+        scores = scores.with_columns(score=pl.sum_horizontal(classes, ignore_nulls=False))
+    known = scores["score"].is_finite().fill_null(False)
+    if not known.any():
+        raise HlkitError(f"{file} has no score that is a number. {remedy}")
+    if not known.all():
+        reason = f"'{video}' has no score by '{run}' in {(~known).sum()} of {len(known)} frames, which count as unknown"
+        warnings.warn(f"{reason}. {remedy}", HlkitWarning, stacklevel=2)
+    return scores.with_columns(score=pl.when(known).then("score"))
