@@ -16,7 +16,7 @@ from hlkit.sequence_training import fit_sequence
 @pytest.fixture(scope="module")
 def fitted():
     frames, sources = make("a", 500, 0)
-    return fit_sequence(frames, {"a": sources}, fps=FPS, rnn="gru", members=2, steps=120).model
+    return fit_sequence(frames, {"a": sources}, fps=FPS, members=2).model
 
 
 def test_the_flashes_drove_the_peak_and_the_motion_did_not(fitted):
