@@ -202,6 +202,29 @@ def test_cuts_pass_over_into_each_other_picture_by_picture(suffix, fps, mode, tm
     check_decodes(target)
 
 
+@pytest.mark.parametrize("mode", ["smart", "encode"])
+def test_parts_show_what_the_whole_cut_would_show_at_a_variable_rate_too(mode, tmp_path):
+    source, sound = tmp_path / "vfr.mp4", bursts(12, 0.25)
+    make_numbered(source, seconds=12, fps=30, vfr=True, sound=sound)
+    cuts = plan_cuts(spans((0.5, 4.0), (5.01, 8.4), (9.0, 11.9)), probe(source))
+    write_reel(source, cuts, tmp_path / "plain.mp4", cut="encode", progress=False)
+    said = write_aloud(source, cuts, tmp_path / "reel.mp4", cut=mode, look=Look(title="auto", fade_seconds=0.4))
+    unsteady = "3 of 3 cuts are encoded in place of copied: its pictures do not come at a steady rate."
+    assert said == ([unsteady] if mode == "smart" else [])
+    rate = reel_rate(probe(source))
+    counts, fade = [round((cut.end - cut.start) * rate) for cut in cuts], round(Fraction("0.4") * rate)
+    (wanted, _, plain), (shown, _, heard) = decode(tmp_path / "plain.mp4"), decode(tmp_path / "reel.mp4")
+    begin = 0
+    for count, place in zip(counts, reel_places(counts, fade), strict=True):
+        # A title covers the number's upper cells.
+        clear = range(round(2 * rate), count - fade)
+        assert [shown[place + n] for n in clear] == [wanted[begin + n] for n in clear]
+        one, other = (round((at + fade) / rate * SOUND_RATE) for at in (begin, place))
+        length = round((count - 2 * fade) / rate * SOUND_RATE)
+        assert abs(lag(heard[other : other + length], plain[one : one + length])) <= 2
+        begin += count
+
+
 @pytest.mark.parametrize("count", [6, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("suffix", "fps", "mode"), [("mp4", "30", "smart"), ("ts", "60000/1001", "encode")])
 def test_beeps_stay_with_their_flashes_over_all_fades(suffix, fps, mode, count, tmp_path):
