@@ -165,11 +165,11 @@ def _passing_over(before: Any, after: Any, count: int, drawing: Drawing, folder:
 
     The shares come from a file: `fade` counts differently in different versions of ffmpeg.
     """
+    import ffmpeg
+
     shares = np.rint(np.arange(1, count + 1) / (count + 1) * 255).astype(np.uint8)
     file = folder / "shares.gray"
     file.write_bytes(np.repeat(shares, 4).tobytes())
     mask = _raw(file, "gray", 2, 2, drawing.rate).filter("scale", drawing.layout.width, drawing.layout.height)
-    import ffmpeg
-
     after = ffmpeg.filter([after.filter("format", "yuva420p"), mask.filter("format", "gray")], "alphamerge")
     return before.overlay(after)

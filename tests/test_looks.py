@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from hlkit.cuts import Cut, plan_cuts, reel_rate
 from hlkit.layout import Layout, Look, plan_layout
 from hlkit.overlay import write_title
 from hlkit.parts import Part, check_fade, plan_parts, reel_places
-from hlkit.project import HlkitError
+from hlkit.project import HlkitError, Project
 from hlkit.reel import write_reel
 from hlkit.soundtrack import mix_sound
 from hlkit.video import open_ffmpeg, probe
@@ -200,6 +202,29 @@ def test_cuts_pass_over_into_each_other_picture_by_picture(suffix, fps, mode, tm
     if mode == "smart":
         assert copied(source, target) > len(shown) / 3
     check_decodes(target)
+
+
+@pytest.mark.parametrize("mode", ["smart", "encode"])
+def test_parts_show_what_the_whole_cut_would_show_at_a_variable_rate_too(mode, tmp_path):
+    source, sound = tmp_path / "vfr.mp4", bursts(12, 0.25)
+    make_numbered(source, seconds=12, fps=30, vfr=True, sound=sound)
+    cuts = plan_cuts(spans((0.5, 4.0), (5.01, 8.4), (9.0, 11.9)), probe(source))
+    write_reel(source, cuts, tmp_path / "plain.mp4", cut="encode", progress=False)
+    said = write_aloud(source, cuts, tmp_path / "reel.mp4", cut=mode, look=Look(title="auto", fade_seconds=0.4))
+    unsteady = "3 of 3 cuts are encoded in place of copied: its pictures do not come at a steady rate."
+    assert said == ([unsteady] if mode == "smart" else [])
+    rate = reel_rate(probe(source))
+    counts, fade = [round((cut.end - cut.start) * rate) for cut in cuts], round(Fraction("0.4") * rate)
+    (wanted, _, plain), (shown, _, heard) = decode(tmp_path / "plain.mp4"), decode(tmp_path / "reel.mp4")
+    begin = 0
+    for count, place in zip(counts, reel_places(counts, fade), strict=True):
+        # A title covers the number's upper cells.
+        clear = range(round(2 * rate), count - fade)
+        assert [shown[place + n] for n in clear] == [wanted[begin + n] for n in clear]
+        one, other = (round((at + fade) / rate * SOUND_RATE) for at in (begin, place))
+        length = round((count - 2 * fade) / rate * SOUND_RATE)
+        assert abs(lag(heard[other : other + length], plain[one : one + length])) <= 2
+        begin += count
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(40, marks=pytest.mark.slow)])
@@ -421,6 +446,40 @@ def test_shaped_reels_fade_as_well(tmp_path):
     shown = [read_number(picture[:, 50:178]) for picture in pictures(target)]
     assert len(shown) == 105
     assert [*shown[:45], *shown[60:]] == [*range(45), *range(105, 150)]
+
+
+# --- the command ---
+
+
+def test_the_command_makes_a_vertical_reel_with_titles_and_fades(tmp_path):
+    project = Project(tmp_path / "project")
+    project.videos.mkdir(parents=True)
+    make_numbered(project.videos / "sunday.mp4", seconds=8, width=160, height=96, sound=True)
+    project.reel("sunday").parent.mkdir()
+    project.reel("sunday", ".csv").write_text("video,start,end\nsunday,1,3\nsunday,5,7\n")
+    project.scores("first", "sunday").parent.mkdir(parents=True)
+    scores = pl.DataFrame({"video": ["sunday"] * 24, "time": [n / 3 for n in range(24)], "score": [0.25] * 24})
+    scores.write_parquet(project.scores("first", "sunday"))
+
+    def hlkit(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", "from hlkit.cli import main; main()", "reel", *words]
+        done = subprocess.run([*command, "--project", str(project.root)], capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    looks = ["--title", "{number} {score}", "--fade", "0.3", "--shape", "9:16", "--face", "0.5,0,1,0.5"]
+    status, said = hlkit(*looks)
+    assert (status, "sunday: a reel of 2 highlights, 0:00:04: " in said) == (0, True), said
+    shown = pictures(project.reel("sunday"))
+    assert (len(shown), shown[0].shape) == (111, (170, 96))
+    assert hlkit(*looks) == (0, "sunday: reel already done.\n")
+    status, said = hlkit("--face", "0.5,0,1,0.5")
+    assert (status, said.splitlines()) == (
+        1,
+        ["hlkit: A face cam stands above the game only with shape 9:16, not 'source'."],
+    )
+    assert hlkit("--shape", "4:3")[0] == 2
+    scores.write_parquet(project.scores("first", "sunday"), compression="uncompressed")
+    assert "already done" not in hlkit(*looks)[1]
 
 
 # --- refusals and kills ---
