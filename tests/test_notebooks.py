@@ -105,13 +105,16 @@ def execute(path, home, *, colab=False):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("colab", [False, True], ids=["jupyter", "colab"])
-def test_all_notebooks_run_in_order_and_again_in_seconds(tmp_path, colab):
+def test_all_notebooks_run_in_order_and_again_at_once(tmp_path, colab):
+    start = time.perf_counter()
     for path in NOTEBOOKS:
         execute(path, tmp_path, colab=colab)
+    first = time.perf_counter() - start
     results = {path.name for path in (tmp_path / "my-stream" / "reels").iterdir()}
     assert {"demo_b.mp4", "demo_b.png", "demo_b.csv"} <= results
     start = time.perf_counter()
     printed = [execute(path, tmp_path, colab=colab) for path in NOTEBOOKS]
-    assert time.perf_counter() - start < 20
+    # Against itself, since a busy machine slows both; most of the second is starting kernels.
+    assert time.perf_counter() - start < first / 3
     assert all("already done" in text for text in printed)
     assert json.dumps(printed).count("Traceback") == 0
