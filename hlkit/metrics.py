@@ -53,7 +53,6 @@ from hlkit.rankings import (
     difference_interval,
     frame_metrics,
     precision_recall,
-    threshold_for_precision,
 )
 from hlkit.split import assign_chunks
 from hlkit.timeline import PickRules, add_intensity, pick_highlights
@@ -86,7 +85,6 @@ __all__ = [
     "scorecard",
     "spans_of",
     "spotting_scores",
-    "threshold_for_precision",
     "top_seconds",
     "total_seconds",
 ]

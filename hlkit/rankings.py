@@ -173,28 +173,6 @@ def difference_interval(
     return low, high
 
 
-def threshold_for_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, precision: float) -> float:
-    """The lowest threshold at which `scores >= threshold` has at least the wanted precision.
-
-    Args:
-        labels: int or bool (n,); of frames that the scores were not learned from.
-        scores: float (n,).
-        precision: above 0 and at most 1.
-
-    Raises:
-        HlkitError: when no threshold reaches it; names the best that one does.
-    """
-    check_share("precision", precision)
-    reached, _, thresholds = precision_recall(labels, scores)
-    good = np.flatnonzero(reached >= precision)
-    if not good.size:
-        raise HlkitError(
-            f"No threshold has a precision of {precision:g}; the best has {reached.max():.2f}. Ask for less, or label "
-            "more video and train again."
-        )
-    return float(thresholds[good[-1]])
-
-
 def check_share(name: str, share: float) -> None:
     """An `HlkitError` unless `share` is above 0 and at most 1."""
     if not 0 < share <= 1:

@@ -11,7 +11,7 @@ from hlkit import notebook
 from hlkit.object_store import VARIABLES
 from hlkit.project import HlkitError, Project
 
-PROJECT = Project(Path("/work/my-stream"))
+PROJECT = Project(Path("/streams/my-stream"))
 SECRETS = dict.fromkeys(notebook.R2_SECRETS, "x")
 
 
@@ -23,7 +23,7 @@ def environment(monkeypatch):
 
 
 def test_nothing_chosen_is_a_folder_beside_the_project():
-    assert notebook.choose_store(PROJECT, "try it") == "/work/my-stream-store"
+    assert notebook.choose_store(PROJECT, "try it") == "/streams/my-stream-store"
 
 
 def test_a_folder():

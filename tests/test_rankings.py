@@ -25,7 +25,6 @@ from hlkit.rankings import (
     difference_interval,
     frame_metrics,
     precision_recall,
-    threshold_for_precision,
 )
 from hlkit.split import assign_chunks
 
@@ -202,23 +201,6 @@ def test_precision_recall_agrees_with_scikit_learn(pairs):
     np.testing.assert_allclose(precision, theirs[0][1:])
     np.testing.assert_allclose(recall, theirs[1][1:])
     np.testing.assert_array_equal(thresholds, theirs[2])
-
-
-def test_the_threshold_for_a_precision():
-    labels, scores = [1, 0, 1, 0], [0.9, 0.7, 0.7, 0.1]
-    assert threshold_for_precision(labels, scores, 1) == 0.9
-    assert threshold_for_precision(labels, scores, 0.6) == 0.7
-    assert threshold_for_precision(labels, scores, 0.5) == 0.1
-    with pytest.raises(HlkitError, match=r"the best has 0\.50"):
-        threshold_for_precision([0, 1], [2, 1], 0.9)
-
-
-@given(ranked, st.sampled_from([0.2, 0.5, 0.8, 1.0]))
-def test_a_threshold_keeps_its_promise_and_is_the_lowest(pairs, precision):
-    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
-    good = [value for value in set(scores.tolist()) if labels[scores >= value].mean() >= precision]
-    if good:
-        assert threshold_for_precision(labels, scores, precision) == min(good)
 
 
 def test_the_difference_of_a_signal_to_itself_is_none_and_to_an_oracle_is_sure():
