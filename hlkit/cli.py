@@ -251,7 +251,14 @@ def train(
         int | None, typer.Option(min=2, help="An RNN over so many frames; left out: single frames.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="DEFAULT for pretrained weights, or a file.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = stages.DEFAULT_EPOCHS,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Passes over the pictures; unless given {stages.DEFAULT_EPOCHS}, or {stages.ASIDE_EPOCHS} where they "
+            "have no part in the scores.",
+        ),
+    ] = None,
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
     sequence: Annotated[
         SequenceKind, typer.Option(help="The network over sound and motion; none: pictures alone.")

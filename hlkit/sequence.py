@@ -2,8 +2,8 @@
 
 Each *source* (sound words, motion, picture features, chat) is one float table a video, a row a frame. A source is
 whitened (principal components to unit variance), which lets a quiet difference in timbre count as much as loudness. A
-few small recurrent networks, the *members*, read them; their mean is the answer, divided by a temperature and smoothed.
-`hlkit.sequence_training` says how they learn.
+few small recurrent networks, the *members*, read them. Their mean, set off against its surroundings, divided by a
+temperature and smoothed, is the answer. `hlkit.sequence_training` says how they learn.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ RNNKind = Literal["lstm", "gru"]
 # Scores keep two minutes of each three, so that no score stands near the end of what its network read.
 KEPT_SECONDS, CONTEXT_SECONDS = 120, 30
 
+# A moment counts by how far it stands out from its minute too: an area in which everything is loud is not one long
+# highlight. Both values are those that found the most on recordings other than the ones that figures are given of.
+SURROUNDINGS_SECONDS = 60
+CONTRAST = 0.3
+
 LINEAR_SECONDS = 5
 # Scikit-learn's C: neighbouring frames are nearly one frame, so they count for far less than their number.
 REGULARISATION = 0.01
@@ -55,6 +60,7 @@ class SequenceConfig:
         widths: source name -> its width and the components kept of it.
         rnn, bidirectional, hidden_size: of each network.
         members: networks, each trained with other chunks held back; 2 or more.
+        contrast: the share of a minute's mean log-odds that is taken off those of its middle, 0 to 1.
         smoothing_seconds: window of the centred mean over the scores; 0 for none.
     """
 
@@ -65,6 +71,7 @@ class SequenceConfig:
     bidirectional: bool = True
     hidden_size: int = 16
     members: int = 8
+    contrast: float = CONTRAST
     smoothing_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -77,6 +84,8 @@ class SequenceConfig:
                 f"members is {self.members} and hidden_size {self.hidden_size}; give at least 2 and 1: each member "
                 "judges the chunks that it did not learn from."
             )
+        if not 0 <= self.contrast <= 1:
+            raise HlkitError(f"contrast is {self.contrast}; give 0 (none) to 1, such as {CONTRAST}.")
         if not 0 <= self.smoothing_seconds < math.inf:
             raise HlkitError(f"smoothing_seconds is {self.smoothing_seconds}; give 0 or more seconds, such as 2.")
         for name, (width, kept) in self.widths.items():
@@ -180,6 +189,7 @@ class SequenceModel(nn.Module):
     """
 
     temperature: Tensor
+    usual: Tensor
 
     def __init__(self, config: SequenceConfig, *, seed: int = 0) -> None:
         super().__init__()
@@ -191,6 +201,7 @@ class SequenceModel(nn.Module):
             torch.manual_seed(seed)
             self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("usual", torch.zeros(len(config.classes)))
 
     def networks(self) -> list[Member]:
         """The members as what they are: PyTorch's lists forget the type."""
@@ -203,7 +214,7 @@ class SequenceModel(nn.Module):
 
     @torch.inference_mode()
     def score_windows(self, windows: Tensor) -> Tensor:
-        """The calibrated chance of a highlight of any class in windows of inputs: (B, T, width) -> (B, T)."""
+        """The chance of a highlight of any class in windows of inputs alone: (B, T, width) -> (B, T)."""
         with few_threads():
             logits = torch.stack([member(windows) for member in self.members]).mean(0)
         return 1 - (logits / self.temperature).softmax(2)[..., 0]
@@ -213,9 +224,8 @@ class SequenceModel(nn.Module):
         kept, context = self.config.frames_in(KEPT_SECONDS), self.config.frames_in(CONTEXT_SECONDS)
         start = wanted.start // kept * kept - context
         stop = -(-wanted.stop // kept) * kept + context
-        # Smoothing looks into the neighbouring windows.
-        margin = kept if self.config.smoothing_seconds else 0
-        return range(max(0, start - margin), min(total, stop + margin))
+        # Contrast and smoothing look into the neighbouring windows.
+        return range(max(0, start - kept), min(total, stop + kept))
 
     def inputs(self, sources: Sources, count: int) -> Tensor:
         """What the networks read of a video with `count` frames: float32 (count, width); a missing source is zeros.
@@ -270,10 +280,15 @@ class SequenceModel(nn.Module):
                     out[start:stop] = answer[start - begin : stop - begin]
         return out
 
+    def set_off(self, logits: Tensor, frames: pl.DataFrame) -> Tensor:
+        """Logits (frames, classes) less `contrast` of what their surroundings have beyond the usual ones."""
+        around = torch.from_numpy(smooth(logits.numpy(), frames, SURROUNDINGS_SECONDS))
+        return logits - self.config.contrast * (around - self.usual)
+
     def probabilities(self, sources: Sources, frames: pl.DataFrame) -> np.ndarray:
-        """Calibrated and smoothed: float32 (frames, classes) for the frames of one video in order of time."""
+        """The answer: float32 (frames, classes) for the frames of one video in order of time, each row adding to 1."""
         inputs = self.inputs(sources, len(frames))
-        logits = self.logits(inputs, frames["frame"].to_numpy(), find_runs(frames))
+        logits = self.set_off(self.logits(inputs, frames["frame"].to_numpy(), find_runs(frames)), frames)
         found = (logits / self.temperature).softmax(1).numpy()
         return smooth(found, frames, self.config.smoothing_seconds)
 
@@ -285,12 +300,15 @@ def _blocks(frames: np.ndarray, run: np.ndarray, kept: int) -> Iterator[tuple[in
     yield from pairwise(edges)
 
 
-def smooth(probabilities: np.ndarray, frames: pl.DataFrame, seconds: float) -> np.ndarray:
-    """A centred mean over `seconds` of float (frames, classes), within each video; 0 leaves it as it is."""
+def smooth(values: np.ndarray, frames: pl.DataFrame, seconds: float) -> np.ndarray:
+    """A centred mean over `seconds` of float (frames, classes), within each video; 0 leaves it as it is.
+
+    Values that are NaN are left out, and a window of nothing else gives NaN.
+    """
     if seconds == 0:
-        return probabilities
+        return values
     columns = []
-    for column in probabilities.T:
+    for column in values.T:
         table = frames.select("video", "time").with_columns(pl.Series("score", column))
         columns.append(add_intensity(table, window_seconds=seconds)["intensity"].to_numpy())
     return np.stack(columns, axis=1)

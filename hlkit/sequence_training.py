@@ -1,7 +1,7 @@
 """How a sequence model learns: each member with other chunks held back, which then judge it.
 
-What the held-back chunks got from the member that had not seen them measures the model, sets its temperature (Guo and
-others 2017, "On calibration of modern neural networks") and chooses how long to smooth.
+What the held-back chunks got from the member that had not seen them measures the model, says what is usual, sets its
+temperature (Guo and others 2017, "On calibration of modern neural networks") and chooses how long to smooth.
 """
 
 from __future__ import annotations
@@ -246,17 +246,22 @@ def _absent(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarra
 def _judged(
     model: SequenceModel, frames: pl.DataFrame, inputs: Tensor, run: np.ndarray, held: Sequence[np.ndarray]
 ) -> Fit:
-    """Set temperature and smoothing by what each member says of the frames that were held back from it."""
-    if not held:
-        return Fit(model, frames.clear().with_columns(score=pl.lit(0.0, dtype=pl.Float32)), {})
+    """Set what is usual, temperature and smoothing by what each member says of the frames held back from it."""
     numbers, labels = frames["frame"].to_numpy(), frames["label"].to_numpy()
-    logits = torch.zeros(len(frames), len(model.config.classes))
+    nothing = Fit(model, frames.clear().with_columns(score=pl.lit(0.0, dtype=pl.Float32)), {})
+    if not held:
+        model.usual.copy_(model.logits(inputs, numbers, run)[torch.from_numpy(labels >= 0)].mean(0))
+        return nothing
+    logits = torch.full((len(frames), len(model.config.classes)), torch.nan)
     for fold, rows in enumerate(held):
         members = [index for index in range(model.config.members) if index % len(held) == fold]
         logits[torch.from_numpy(rows)] = model.logits(inputs, numbers, run, members)[torch.from_numpy(rows)]
-    known = (labels >= 0) & np.any(held, axis=0)
+    judged = np.any(held, axis=0)
+    known = (labels >= 0) & judged
+    model.usual.copy_(logits[torch.from_numpy(judged)].mean(0))
     if not (labels[known] > 0).any() or not (labels[known] == 0).any():
-        return Fit(model, frames.clear().with_columns(score=pl.lit(0.0, dtype=pl.Float32)), {})
+        return nothing
+    logits = model.set_off(logits, frames)
     seen, truth = logits[torch.from_numpy(known)], torch.from_numpy(labels[known].astype(np.int64))
     model.temperature.copy_(fit_temperature(seen, truth))
     probabilities = (logits / model.temperature).softmax(1).numpy()

@@ -204,11 +204,32 @@ def test_config_refuses_what_cannot_be():
     for seconds in (-1, float("nan"), float("inf")):
         with pytest.raises(HlkitError, match=f"smoothing_seconds is {seconds}; give 0 or more"):
             SequenceConfig(smoothing_seconds=seconds)
+    for contrast in (-0.1, 1.1, float("nan")):
+        with pytest.raises(HlkitError, match=f"contrast is {contrast}; give 0"):
+            SequenceConfig(contrast=contrast)
     for kept in (0, 7):
         with pytest.raises(HlkitError, match=f"'sound' keeps {kept} components of 6 columns; give 1 to 6"):
             SequenceConfig(widths={"sound": (6, kept)})
     with pytest.raises(HlkitError, match="The model has no source"):
         SequenceModel(SequenceConfig())
+
+
+def test_a_moment_is_set_off_against_its_minute():
+    model = SequenceModel(SequenceConfig(widths={"sound": (1, 1)}, fps="1", contrast=0.5))
+    model.usual.copy_(torch.tensor([0.0, -2.0]))
+    frames = pl.DataFrame({"video": ["a"] * 4, "time": [0.0, 20.0, 40.0, 100.0]})
+    logits = torch.tensor([[0.0, -2.0], [0.0, 4.0], [0.0, torch.nan], [0.0, 6.0]])
+    # Within 30 s of each: -2 and 4, which is 1 on the mean and 3 more than usual; 4 alone; 6 alone.
+    found = model.set_off(logits, frames)
+    assert found[:, 0].tolist() == [0] * 4
+    assert found[[0, 1, 3], 1].tolist() == [-2 - 1.5, 4 - 1.5, 6 - 4]
+    assert found[2, 1].isnan()
+
+
+def test_what_is_usual_is_learned_from_what_was_judged(fitted):
+    frames, sources = make("a", 700, 0)
+    own = fitted.model.logits(fitted.model.inputs(sources, len(frames)), *_grid(frames))
+    torch.testing.assert_close(fitted.model.usual, own.mean(0), atol=0.15, rtol=0)
 
 
 def test_lstm_and_one_direction_run():

@@ -5,7 +5,7 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 (`print` unless set).
 """
 
-from hlkit.stages.common import DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
+from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
 from hlkit.stages.exporting import export
@@ -17,6 +17,7 @@ from hlkit.stages.results import reel, timeline
 from hlkit.stages.scorecard import report_pages, score
 
 __all__ = [
+    "ASIDE_EPOCHS",
     "DEFAULT_EPOCHS",
     "DEFAULT_RUN",
     "DEFAULT_WINDOW_SECONDS",

@@ -11,6 +11,8 @@ Say = Callable[[str], None]
 
 DEFAULT_RUN = "first"
 DEFAULT_EPOCHS = 12
+# Of a picture network that has no part in the scores: LIME has something to explain, and nobody waits for it.
+ASIDE_EPOCHS = 1
 DEFAULT_WINDOW_SECONDS = 30.0
 
 

@@ -13,7 +13,7 @@ from hlkit.frames import read_index
 from hlkit.project import Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
-from hlkit.stages.common import DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
 
@@ -32,7 +32,7 @@ def train(
     backbone: str = "resnet18",
     num_frames_per_clip: int | None = None,
     weights: str | None = None,
-    epochs: int = DEFAULT_EPOCHS,
+    epochs: int | None = None,
     positive_share: float | None = 0.3,
     monitor: Monitor = "val_ap",
     sequence: SequenceKind = "lstm",
@@ -59,7 +59,7 @@ def train(
         backbone: a torchvision classifier by name.
         num_frames_per_clip: a number makes it an RNN over that many frames; None scores each frame alone.
         weights: `DEFAULT` for torchvision's pretrained weights, or a path; None starts from scratch.
-        epochs: passes over the training part.
+        epochs: passes over the training part; unless given 12, or 1 where pictures have no part in the scores.
         positive_share: the share of highlight frames in what a pass draws; None leaves it as it is.
         monitor: the validation metric whose best epoch is kept, such as `val_ap` or `val_precision`.
         sequence: the recurrent network over sound and motion, `gru` or `lstm`, whose scores are the run's; `none`
@@ -76,6 +76,8 @@ def train(
     run = current_run(project, run)
     chosen = tables.train_videos(project, videos)
     inputs = {video: [fingerprint(project.index(video)), fingerprint(project.labels(video))] for video in chosen}
+    if epochs is None:
+        epochs = DEFAULT_EPOCHS if weights or sequence == "none" else ASIDE_EPOCHS
     options = {"backbone": backbone, "num_frames_per_clip": num_frames_per_clip, "weights": weights, "epochs": epochs}
     made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
     made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
