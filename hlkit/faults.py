@@ -134,10 +134,12 @@ def _packets(
             if packet.pts is None or packet.time_base is None or packet.is_discard:
                 yield packet, None
                 continue
-            begin = float(packet.pts * packet.time_base) - origin
+            # Exact fractions would take longer than the reading itself.
+            unit = float(packet.time_base)
+            begin = packet.pts * unit - origin
             if begin > stop + REORDER_SECONDS:
                 return
-            lasts = float(packet.duration * packet.time_base) if packet.duration else math.inf
+            lasts = packet.duration * unit if packet.duration else math.inf
             yield packet, _Packet(begin, begin + lasts, not packet.is_corrupt, packet.is_keyframe)
     except (LibavError, IndexError) as error:  # PyAV has no place for a stream that damage makes up on the way
         _log.info("%s can't be read further: %s", container.name, error)
@@ -161,7 +163,7 @@ def _decode(
             continue
         # Of one file, equal timestamps are equal floats.
         pictures |= {
-            float(frame.pts * frame.time_base) - origin
+            frame.pts * float(frame.time_base) - origin
             for frame in frames
             if frame.pts is not None and frame.time_base is not None and not frame.is_corrupt
         }
