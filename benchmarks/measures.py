@@ -24,11 +24,11 @@ from hlkit.labels import covered
 from hlkit.metrics import average_precision
 from hlkit.project import Project
 from hlkit.sampling import Decoding
-from hlkit.sequence import smooth
 from hlkit.sequence_training import SMOOTHING_SECONDS, Fit, fit_sequence
 from hlkit.split import rebalance, split_frames
 from hlkit.stages import tables
 from hlkit.stages.materials import stored_material
+from hlkit.timeline import smooth
 
 
 def silent(line: str) -> None:

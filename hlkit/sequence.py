@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from hlkit.clips import find_runs
 from hlkit.project import HlkitError
 from hlkit.records import first_faulty_row
-from hlkit.timeline import add_intensity
+from hlkit.timeline import smooth
 from hlkit.video import frame_rate
 
 RNNKind = Literal["lstm", "gru"]
@@ -298,20 +298,6 @@ def _blocks(frames: np.ndarray, run: np.ndarray, kept: int) -> Iterator[tuple[in
     cell = np.flatnonzero((np.diff(run) != 0) | (np.diff(frames // kept) != 0)) + 1
     edges = [0, *cell.tolist(), len(frames)]
     yield from pairwise(edges)
-
-
-def smooth(values: np.ndarray, frames: pl.DataFrame, seconds: float) -> np.ndarray:
-    """A centred mean over `seconds` of float (frames, classes), within each video; 0 leaves it as it is.
-
-    Values that are NaN are left out, and a window of nothing else gives NaN.
-    """
-    if seconds == 0:
-        return values
-    columns = []
-    for column in values.T:
-        table = frames.select("video", "time").with_columns(pl.Series("score", column))
-        columns.append(add_intensity(table, window_seconds=seconds)["intensity"].to_numpy())
-    return np.stack(columns, axis=1)
 
 
 def check_source(name: str, rows: np.ndarray, shape: tuple[int, int], *, video: str = "") -> None:

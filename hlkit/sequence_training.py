@@ -30,9 +30,9 @@ from hlkit.sequence import (
     Sources,
     check_source,
     few_threads,
-    smooth,
 )
 from hlkit.split import fold_frames
+from hlkit.timeline import smooth
 from hlkit.video import frame_rate
 
 # Principal components that a source keeps, where it has more: those of sound words carry timbre far down the list.

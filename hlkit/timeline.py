@@ -94,6 +94,20 @@ def add_intensity(
     return scores.with_columns(pl.Series("intensity", means).fill_nan(None))
 
 
+def smooth(values: np.ndarray, frames: pl.DataFrame, seconds: float) -> np.ndarray:
+    """A centred mean over `seconds` of float (rows, columns), within each video; 0 leaves it as it is.
+
+    Values that are NaN are left out, and a window of nothing else gives NaN.
+    """
+    if seconds == 0:
+        return values
+    columns = []
+    for column in values.T:
+        table = frames.select("video", "time").with_columns(pl.Series("score", column))
+        columns.append(add_intensity(table, window_seconds=seconds)["intensity"].to_numpy())
+    return np.stack(columns, axis=1)
+
+
 def pick_highlights(
     timeline: pl.DataFrame,
     *,
