@@ -1,8 +1,10 @@
 """Labels: stretches of time that a person marked, as a table of spans, and which frames fall inside them.
 
 A span table has the columns of `SPAN_SCHEMA`: `video` (id), `start` and `end` (seconds from the start of the video,
-half-open `[start, end)`), `label` (the name of a class). The file format is hlkit's own CSV with the same four columns:
-UTF-8 with or without a byte-order mark, times as seconds (`83.5`) or `h:mm:ss` (`0:01:23.5`), `label` optional.
+half-open `[start, end)`), `label` (the name of a class). A span labelled `background` was looked at and rejected. A
+fifth column is optional: `origin` (str, null where nobody knows), who or what said so, such as `hand`, `import:csv`,
+`review` or `reel:best_of_may`. The file format is hlkit's own CSV with the same columns: UTF-8 with or without a
+byte-order mark, times as seconds (`83.5`) or `h:mm:ss` (`0:01:23.5`), `label` and `origin` optional.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -21,8 +24,15 @@ from hlkit.project import HlkitError, format_time, parse_time, write_text
 
 SPAN_SCHEMA = pl.Schema({"video": pl.String, "start": pl.Float64, "end": pl.Float64, "label": pl.String})
 
+ORIGIN = "origin"
+
+BACKGROUND = "background"
 DEFAULT_LABEL = "highlight"
-DEFAULT_CLASSES = ("background", DEFAULT_LABEL)
+DEFAULT_CLASSES = (BACKGROUND, DEFAULT_LABEL)
+
+Rest = Literal["background", "ignore", "auto"]
+"""What time counts as that no span covers: background; nothing (label -1); or `auto`, which ignores it in a video that
+has a span of background, where somebody said what was looked at, and takes it for background in a video without."""
 
 # `0.1 * 3 > 0.3` in floating point. A microsecond is far above the rounding of any time in a day-long video (1e-11 s)
 # and far below the distance between two pictures, so times this close are the same time.
@@ -44,7 +54,7 @@ def read_labels(path: Path, *, video: str | None = None, durations: Mapping[str,
         durations: seconds of each video that may occur; when given, the spans are checked as by `check_spans`.
 
     Returns:
-        Columns of `SPAN_SCHEMA`. `label` is "highlight" where the file gives none.
+        Columns of `SPAN_SCHEMA`, and `origin` where the file has it. `label` is "highlight" where the file gives none.
 
     Raises:
         HlkitError: for a missing file, for wrong columns, and for all wrong rows at once, each with its number, its
@@ -60,7 +70,8 @@ def read_labels(path: Path, *, video: str | None = None, durations: Mapping[str,
         if not wrong:
             rows.append(row)
             numbers.append(number)
-    spans = pl.DataFrame(rows, schema=SPAN_SCHEMA, orient="row")
+    spans = pl.DataFrame(rows, schema={**SPAN_SCHEMA, ORIGIN: pl.String}, orient="row")
+    spans = spans if ORIGIN in columns else spans.drop(ORIGIN)
     _raise_all(faults + _span_faults(spans, numbers, durations, "row"), path, "row")
     return spans if durations is None else _clip_ends(spans, durations)
 
@@ -88,16 +99,24 @@ def parse_spans(text: str, *, video: str, label: str = DEFAULT_LABEL) -> pl.Data
 
 
 def write_labels(spans: pl.DataFrame, path: Path) -> None:
-    """Write a span table as CSV, times in seconds to the microsecond; `read_labels` reads the same table back."""
-    table = spans.select(SPAN_SCHEMA.names()).with_columns(pl.col("start", "end").round(6))
+    """Write a span table as CSV, times in seconds to the microsecond; `read_labels` reads the same table back.
+
+    `origin` is written where the table has it, other columns beyond those of `SPAN_SCHEMA` are not.
+    """
+    table = spans.select(span_columns(spans)).with_columns(pl.col("start", "end").round(6))
     write_text(Path(path), table.write_csv(float_scientific=False))
+
+
+def span_columns(spans: pl.DataFrame) -> list[str]:
+    """The columns of a span table that are kept: those of `SPAN_SCHEMA`, and `origin` where it has it."""
+    return [*SPAN_SCHEMA.names(), *([ORIGIN] if ORIGIN in spans.columns else [])]
 
 
 def check_spans(spans: pl.DataFrame, durations: Mapping[str, float], *, source: str = "labels") -> pl.DataFrame:
     """Return `spans` when each lies inside its video. An end up to a second behind the video's end becomes that end.
 
     Args:
-        spans: columns of `SPAN_SCHEMA`.
+        spans: columns of `SPAN_SCHEMA`; `origin` is kept.
         durations: seconds of every video that may occur.
         source: what the error calls the table.
 
@@ -107,7 +126,8 @@ def check_spans(spans: pl.DataFrame, durations: Mapping[str, float], *, source: 
     """
     if missing := [name for name in SPAN_SCHEMA.names() if name not in spans.columns]:
         raise HlkitError(f"{source}: the span table lacks {', '.join(missing)}; it has {', '.join(spans.columns)}.")
-    spans = spans.select(SPAN_SCHEMA.names()).cast(SPAN_SCHEMA)
+    kinds = {name: SPAN_SCHEMA.get(name, pl.String()) for name in span_columns(spans)}
+    spans = spans.select(*kinds).cast(pl.Schema(kinds))
     _raise_all(_span_faults(spans, range(1, spans.height + 1), durations, "span"), source, "span")
     return _clip_ends(spans, durations)
 
@@ -116,16 +136,19 @@ def merge_spans(spans: pl.DataFrame, *, gap_seconds: float = 0.0) -> pl.DataFram
     """Join spans of one video and label that overlap, touch, or lie at most `gap_seconds` apart.
 
     Returns:
-        Columns of `SPAN_SCHEMA`, sorted by video and start; spans of one label are disjoint.
+        Columns of `SPAN_SCHEMA`, sorted by video and start; spans of one label are disjoint. Where the table has
+        `origin`, a joined span names all of its own, in the order of their starts, with "+" between.
     """
+    origins = pl.col("origin").drop_nulls().unique(maintain_order=True)
+    joined = {ORIGIN: pl.when(origins.len() > 0).then(origins.str.join("+"))} if ORIGIN in spans.columns else {}
     return (
         spans.sort("video", "label", "start")
         .with_columns(gap=pl.col("start") - pl.col("end").cum_max().shift(1).over("video", "label"))
         .with_columns(piece=(pl.col("gap") > gap_seconds + TIME_TOLERANCE).fill_null(True).cum_sum())
         .group_by("piece")
-        .agg(pl.first("video"), pl.min("start"), pl.max("end"), pl.first("label"))
+        .agg(pl.first("video"), pl.min("start"), pl.max("end"), pl.first("label"), **joined)
         .sort("video", "start", "label")
-        .select(SPAN_SCHEMA.names())
+        .select(span_columns(spans))
     )
 
 
@@ -151,9 +174,20 @@ def covered(frames: pl.DataFrame, spans: pl.DataFrame) -> np.ndarray:
 
 
 def label_frames(
-    frames: pl.DataFrame, spans: pl.DataFrame, *, classes: Sequence[str] = DEFAULT_CLASSES
+    frames: pl.DataFrame,
+    spans: pl.DataFrame,
+    *,
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    rest: Rest = "background",
 ) -> pl.DataFrame:
-    """Add `label` (i8): the index in `classes` of the span that holds the frame's time, 0 where none does.
+    """Add `label` (i8): the index in `classes` of the span that holds the frame's time, of the background first.
+
+    Args:
+        frames: any table with `video` and `time` (seconds), in any order.
+        spans: columns of `SPAN_SCHEMA`.
+        classes: their names; the first is the background.
+        rest: what frames are that no span holds: 0 ("background"), -1 ("ignore"), or -1 in the videos that have a span
+            of the first class and 0 in the others ("auto").
 
     Spans are half-open: with a span [10, 20) the frame at 10.0 s is inside and the frame at 20.0 s is not. Where spans
     of different classes overlap, the class that stands later in `classes` wins.
@@ -166,7 +200,13 @@ def label_frames(
             f"The label {_quoted(unknown)} is none of this model's classes: {_quoted(classes, keep_order=True)}. "
             "Correct the label file, or give the classes that it uses."
         )
-    label = np.zeros(frames.height, dtype=np.int8)
+    looked_at = spans.filter(pl.col("label") == classes[0]).get_column("video").unique()
+    unknown_rest = {
+        "background": np.zeros(frames.height, dtype=bool),
+        "ignore": np.ones(frames.height, dtype=bool),
+        "auto": frames.get_column("video").is_in(looked_at.implode()).to_numpy(),
+    }[rest]
+    label = np.where(unknown_rest, -1, 0).astype(np.int8)
     for index, name in enumerate(classes):
         label[covered(frames, spans.filter(pl.col("label") == name))] = index
     return frames.with_columns(pl.Series("label", label))
@@ -187,7 +227,7 @@ def _check_columns(header: Sequence[str], path: Path, video: str | None) -> list
     """The columns' names, or an error that says which are missing, unknown or doubled."""
     columns = [cell.strip().lower() for cell in header]
     needed = {"start", "end"} if video is not None else {"video", "start", "end"}
-    if not needed <= set(columns) <= set(SPAN_SCHEMA) or len(set(columns)) < len(columns):
+    if not needed <= set(columns) <= {*SPAN_SCHEMA, ORIGIN} or len(set(columns)) < len(columns):
         raise HlkitError(
             f"{path} has the columns '{','.join(columns)}'; allowed are video,start,end,label in the first row "
             f"({' and '.join(sorted(needed))} must be there). Correct the first row."
@@ -196,7 +236,7 @@ def _check_columns(header: Sequence[str], path: Path, video: str | None) -> list
 
 
 def _parse_row(cells: Sequence[str], columns: Sequence[str], video: str | None) -> tuple[tuple, list[str]]:
-    """One row as (video, start, end, label), and what is wrong with it."""
+    """One row as (video, start, end, label, origin), and what is wrong with it."""
     if len(cells) != len(columns):
         return (), [f"'{','.join(cells)}' has {len(cells)} values; allowed are {len(columns)}: {','.join(columns)}"]
     row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
@@ -210,7 +250,7 @@ def _parse_row(cells: Sequence[str], columns: Sequence[str], video: str | None) 
             times.append(parse_time(row[column]))
         except ValueError as error:
             faults.append(f"{column}: {error}")
-    return (name, *times, row.get("label") or DEFAULT_LABEL), faults
+    return (name, *times, row.get("label") or DEFAULT_LABEL, row.get(ORIGIN) or None), faults
 
 
 def _span_faults(
@@ -225,7 +265,8 @@ def _span_faults(
         unit: what the numbers count, "row" or "span".
     """
     faults = []
-    for number, (video, start, end, _) in zip(numbers, spans.iter_rows(), strict=True):
+    bare = spans.select("video", "start", "end")
+    for number, (video, start, end) in zip(numbers, bare.iter_rows(), strict=True):
         faults += [(number, text) for text in _own_faults(video, start, end, durations)]
     return faults + list(_overlaps(spans, numbers, unit))
 
@@ -252,7 +293,8 @@ def _overlaps(spans: pl.DataFrame, numbers: Sequence[int], unit: str) -> Iterato
     """A fault for each span that begins inside an earlier one of the same video and label."""
     latest: dict[tuple[str, str], tuple[float, int]] = {}
     table = spans.with_columns(pl.Series("number", numbers, dtype=pl.Int64)).filter(pl.col("start") < pl.col("end"))
-    for video, start, end, label, number in table.sort("start", "number").iter_rows():
+    ordered = table.sort("start", "number").select(*SPAN_SCHEMA.names(), "number")
+    for video, start, end, label, number in ordered.iter_rows():
         reach, other = latest.get((video, label), (-math.inf, 0))
         if start < reach - TIME_TOLERANCE:
             shown = format_time(start, decimals=2)

@@ -219,3 +219,29 @@ def test_every_faulty_typed_stretch_is_named():
     faults = r"2 faults: \(1\) part 2, '1:10' is not a time.*\(2\) part 3, 'x' is no stretch"
     with pytest.raises(HlkitError, match=faults):
         parse_spans("1-2, 1:10-1:25, x", video="a")
+
+
+def test_the_origin_of_a_span_is_read_checked_joined_and_written(tmp_path):
+    text = "video,start,end,label,origin\na,1,2,highlight,hand\na,2,3,,reel:best of May\na,4,5,background,\n"
+    table = read_labels(write(tmp_path, text))
+    assert table["origin"].to_list() == ["hand", "reel:best of May", None]
+    assert_frame_equal(check_spans(table, {"a": 9}), table)
+    write_labels(table, tmp_path / "again.csv")
+    assert_frame_equal(read_labels(tmp_path / "again.csv"), table)
+    merged = merge_spans(table)
+    assert merged.rows() == [("a", 1, 3, "highlight", "hand+reel:best of May"), ("a", 4, 5, "background", None)]
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("background", [1, 0, 0, 0, 1, 0]),
+        ("ignore", [1, 0, -1, -1, 1, -1]),
+        ("auto", [1, 0, -1, -1, 1, 0]),
+    ],
+)
+def test_time_that_no_span_covers_counts_as_asked(rest, expected):
+    table = pl.concat([frames([0, 2, 4, 6]), frames([0, 2], "b")])
+    # A highlight wins over the background that it lies in.
+    marks = spans(("a", 0, 1), ("a", 0, 3, "background"), ("b", 0, 1))
+    assert label_frames(table, marks, rest=rest)["label"].to_list() == expected

@@ -9,7 +9,7 @@ from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, DEFAULT_RUN, DEFAU
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
 from hlkit.stages.exporting import export
-from hlkit.stages.intake import channel, download, frames, label, label_text
+from hlkit.stages.intake import channel, download, frames, label, label_spans, label_text
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
@@ -33,6 +33,7 @@ __all__ = [
     "infer",
     "label",
     "label_sheet",
+    "label_spans",
     "label_text",
     "link",
     "overview",

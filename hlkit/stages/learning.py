@@ -95,7 +95,7 @@ def train(
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip} if num_frames_per_clip else {}
     config = ModelConfig(backbone=backbone, classes=classes, fps=made.fps, size=made.size, box=made.box, **clip)
     fit(
-        split_frames(labelled, seed=seed),
+        split_frames(labelled.filter(pl.col("label") >= 0), seed=seed),
         project.frames,
         folder,
         config=config,

@@ -15,7 +15,7 @@ import polars as pl
 
 from hlkit.chat import read_chat
 from hlkit.frames import read_index
-from hlkit.labels import DEFAULT_CLASSES, label_frames, read_labels
+from hlkit.labels import BACKGROUND, DEFAULT_LABEL, SPAN_SCHEMA, Rest, label_frames, merge_spans, read_labels
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
 from hlkit.records import check_columns, read_record, read_table
 from hlkit.sampling import Box, check_box
@@ -111,11 +111,20 @@ def same_frame_settings(project: Project, videos: Sequence[str]) -> FrameSetting
 
 def labels_of(project: Project, video: str) -> pl.DataFrame | None:
     """The label spans of a video that are not background; None when nobody has labelled it."""
+    spans = marks_of(project, video)
+    return None if spans is None else spans.filter(pl.col("label") != BACKGROUND).select(SPAN_SCHEMA.names())
+
+
+def marks_of(project: Project, video: str) -> pl.DataFrame | None:
+    """All that somebody said of a video: its label spans with those of background, which were looked at and rejected.
+
+    Returns:
+        Columns of `SPAN_SCHEMA`, and `origin` where the file has it; None when nobody has labelled the video.
+    """
     file = project.labels(video)
     if not file.is_file():
         return None
-    spans = read_labels(file, video=video, durations={video: length(project, video)})
-    return spans.filter(pl.col("label") != DEFAULT_CLASSES[0])
+    return read_labels(file, video=video, durations={video: length(project, video)})
 
 
 def chat_of(project: Project, video: str) -> pl.DataFrame | None:
@@ -153,19 +162,42 @@ def new_videos(project: Project, run: str) -> list[str]:
     return [video for video in known if video not in learned] or known
 
 
-def labelled_frames(project: Project, videos: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The frames of the videos with their `label` (i8), and the names of the classes, background first."""
-    spans = pl.concat([table for video in videos if (table := labels_of(project, video)) is not None])
-    classes = (DEFAULT_CLASSES[0], *(sorted(set(spans["label"])) or DEFAULT_CLASSES[1:]))
+def labelled_frames(
+    project: Project, videos: Sequence[str], *, rest: Rest = "auto"
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frames of the videos with their `label` (i8), and the names of the classes, background first.
+
+    Args:
+        project: must hold frames and labels.
+        videos: their ids.
+        rest: what time counts as that no span covers (see `hlkit.labels.Rest`); -1 stands for what nobody looked at.
+    """
+    marks = [table for video in videos if (table := marks_of(project, video)) is not None]
+    spans = pl.concat([table.select(SPAN_SCHEMA.names()) for table in marks])
+    classes = (BACKGROUND, *(sorted(set(spans["label"]) - {BACKGROUND}) or [DEFAULT_LABEL]))
     index = pl.concat([read_index(project.frames / video) for video in videos])
-    return label_frames(index, spans, classes=classes), classes
+    return label_frames(index, spans, classes=classes, rest=rest), classes
 
 
 def marked_share(project: Project, run: str) -> float:
-    """The share of time that is labelled, 0 to 1, in the videos that a run learned from."""
+    """The share of what was looked at, 0 to 1, that is highlight in the videos that a run learned from.
+
+    All of a video counts as looked at unless it has a span of background.
+    """
     videos = train_videos(project, learned_from(project, run))
-    spans = pl.concat([table for video in videos if (table := labels_of(project, video)) is not None])
-    return float((spans["end"] - spans["start"]).sum()) / sum(length(project, video) for video in videos)
+    marked = looked_at = 0.0
+    for video in videos:
+        marks = marks_of(project, video)
+        spans = SPAN_SCHEMA.to_frame() if marks is None else marks
+        rejected = spans["label"] == BACKGROUND
+        marked += _seconds(spans.filter(~rejected))
+        any_label = merge_spans(spans.with_columns(label=pl.lit("")))
+        looked_at += _seconds(any_label) if rejected.any() else length(project, video)
+    return marked / looked_at
+
+
+def _seconds(spans: pl.DataFrame) -> float:
+    return float((spans["end"] - spans["start"]).sum())
 
 
 def checkpoint(project: Project, run: str) -> Path:
