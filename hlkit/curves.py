@@ -68,6 +68,39 @@ def training_chart(metrics: Path, *, title: str = "") -> Figure:
     return figure
 
 
+def rounds_chart(rounds: pl.DataFrame, *, title: str = "") -> Figure:
+    """Draw what labelling in rounds led to: AP on chunks held back, over the minutes of video that were looked at.
+
+    Args:
+        rounds: `looked_minutes`, `highlight_minutes`, `val_ap` and `val_base_rate` (0 to 1, null where unknown), a row
+            a round.
+        title: above the chart; "" writes none.
+
+    Raises:
+        HlkitError: for no rounds.
+    """
+    from matplotlib.figure import Figure
+
+    if rounds.is_empty():
+        raise HlkitError("There is no round to draw. Train first (notebook 05, or `hlkit train`).")
+    looked = column_values(rounds, "looked_minutes")
+    figure = Figure(figsize=(7, 3.8), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(looked, column_values(rounds, "val_ap"), "o-", color=BLUE, label="model")
+    axis.plot(looked, column_values(rounds, "val_base_rate"), "s:", color="black", label="base rate (guessing)")
+    for row in rounds.iter_rows(named=True):
+        if row["val_ap"] is not None:
+            text = f"{row['highlight_minutes']:.1f} min"
+            axis.annotate(text, (row["looked_minutes"], row["val_ap"]), (0, 7), textcoords="offset points", ha="center")
+    axis.set(ylim=(0, 1.05), ylabel="average precision (0 to 1)")
+    axis.set(xlabel="minutes of video that were looked at; the points tell how many of them are highlights")
+    axis.set_title(short_text(title), loc="left", fontweight="bold")
+    axis.legend(frameon=False, loc="lower right")
+    axis.margins(x=0.08)
+    tidy(axis)
+    return figure
+
+
 def precision_recall_chart(labels: npt.ArrayLike, signals: Mapping[str, npt.ArrayLike], *, title: str = "") -> Figure:
     """Draw the precision at each recall of some signals, and the base rate that a guess has at all of them.
 

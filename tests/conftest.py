@@ -1,6 +1,7 @@
 """What all tests share: hypothesis without a clock, a project on which every stage has been run, an S3 server."""
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,12 @@ def finished(tmp_path_factory, sources) -> tuple[Project, list[str]]:
     prepare(project, sources, say=said.append)
     finish(project, say=said.append)
     return project, said
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Project:
+    """A copy of the finished project, which a test may change."""
+    return Project(Path(shutil.copytree(finished[0].root, tmp_path / "project")))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,16 +10,11 @@ import pytest
 import torch
 
 from hlkit import stages
-from hlkit.project import HlkitError, HlkitWarning, Project
+from hlkit.project import HlkitError, HlkitWarning
 
 
 def quiet(line: str) -> None:
     pass
-
-
-@pytest.fixture
-def copied(finished, tmp_path) -> Project:
-    return Project(Path(shutil.copytree(finished[0].root, tmp_path / "project")))
 
 
 def infer(project):

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import ffmpeg
 import numpy as np
@@ -21,11 +20,6 @@ from hlkit.reel import plan_cuts
 from hlkit.stages.materials import stored_material
 from hlkit.stages.sequences import sequence_file
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
-
-
-@pytest.fixture
-def copied(finished, tmp_path) -> Project:
-    return Project(Path(shutil.copytree(finished[0].root, tmp_path / "project")))
 
 
 def tree(project):

@@ -14,6 +14,7 @@ from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.results import reel, timeline
+from hlkit.stages.reviewing import relearn, review, review_chart
 from hlkit.stages.scorecard import report_pages, score
 
 __all__ = [
@@ -40,7 +41,10 @@ __all__ = [
     "pull",
     "push",
     "reel",
+    "relearn",
     "report_pages",
+    "review",
+    "review_chart",
     "score",
     "score_chart",
     "status",

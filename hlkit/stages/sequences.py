@@ -17,12 +17,27 @@ if TYPE_CHECKING:
     from hlkit.features import Recipe
     from hlkit.sequence import RNNKind, SequenceModel, Sources
 
+ROUNDS_SCHEMA = pl.Schema(
+    {
+        "round": pl.Int64,
+        "looked_minutes": pl.Float64,
+        "highlight_minutes": pl.Float64,
+        "val_ap": pl.Float64,
+        "val_base_rate": pl.Float64,
+    }
+)
+
 CARD_TITLE, PICTURE_TITLE = "## Sequence model", "## Picture network"
 
 
 def sequence_file(project: Project, run: str) -> Path:
     """Where a run's sequence model lies."""
     return project.model(run) / "sequence.ckpt"
+
+
+def rounds_file(project: Project, run: str) -> Path:
+    """Where a run keeps what each of its lessons led to: a row each time that it learned."""
+    return project.model(run) / "rounds.parquet"
 
 
 def has_sequence(project: Project, run: str) -> bool:
@@ -52,7 +67,8 @@ def train_sequence(
     """Learn the sequence model of a run and return what it reached on chunks that were held back.
 
     Writes `sequence.ckpt`, `held_out.parquet` (the frames with `label` and `score`, each scored by a network that had
-    not learned from it) and a section of `card.md`.
+    not learned from it), a section of `card.md`, and a row of `rounds.parquet`: `round` from 1, `looked_minutes` of
+    video that somebody judged, `highlight_minutes` of it, `val_ap` and `val_base_rate`, null where they are not known.
 
     Args:
         project: must hold frames and labels of the videos, and the run's picture model.
@@ -68,6 +84,7 @@ def train_sequence(
     from hlkit.features import learn_recipe
     from hlkit.sequence import to_checkpoint
     from hlkit.sequence_training import fit_sequence
+    from hlkit.video import frame_rate
 
     labelled, classes = tables.labelled_frames(project, videos)
     fps = tables.same_frame_settings(project, videos).fps
@@ -85,6 +102,7 @@ def train_sequence(
         fit.held_out.write_parquet(temporary)
     with atomic_path(target) as temporary:
         torch.save(content, temporary)
+    _note_round(rounds_file(project, run), frames["label"], float(frame_rate(fps)), fit.metrics)
     _add_to_card(target.with_name("card.md"), fit.model, fit.metrics)
     return fit.metrics
 
@@ -179,6 +197,25 @@ def held_out_scores(project: Project, run: str) -> pl.DataFrame:
         "on two highlights or more, or give a threshold."
     )
     return read_table(file, texts=["video"], numbers=["time", "label", "score"], remedy=remedy)
+
+
+def _note_round(file: Path, labels: pl.Series, fps: float, metrics: dict[str, float]) -> None:
+    """Add a row to the run's rounds."""
+    earlier = read_rounds(file) if file.is_file() else pl.DataFrame(schema=ROUNDS_SCHEMA)
+    minutes = [float((labels >= least).sum()) / fps / 60 for least in (0, 1)]
+    row = (len(earlier) + 1, *minutes, metrics.get("val_ap"), metrics.get("val_base_rate"))
+    with atomic_path(file) as temporary:
+        pl.concat([earlier, pl.DataFrame([row], schema=ROUNDS_SCHEMA, orient="row")]).write_parquet(temporary)
+
+
+def read_rounds(file: Path) -> pl.DataFrame:
+    """What `train_sequence` has written there, with the columns of `ROUNDS_SCHEMA`.
+
+    Raises:
+        HlkitError: when it is missing or damaged.
+    """
+    remedy = "Train a sequence model first: `hlkit train --redo`."
+    return read_table(file, texts=[], numbers=ROUNDS_SCHEMA.names(), remedy=remedy).select(ROUNDS_SCHEMA.names())
 
 
 def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) -> None:

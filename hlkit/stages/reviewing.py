@@ -1,0 +1,157 @@
+"""The loop of student and teacher: what to look at next, learning from the answers, and how far that got.
+
+Answers are labels: `label_spans` takes them, with `background` for what was rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from hlkit.labels import SPAN_SCHEMA
+from hlkit.project import HlkitError, Project, format_time
+from hlkit.review import SPAN_SECONDS, review_queue
+from hlkit.stages import tables
+from hlkit.stages.common import Say, current_run
+from hlkit.stages.keeping import keep_finished_run
+from hlkit.stages.learning import infer
+from hlkit.stages.materials import stored_material
+from hlkit.stages.sequences import has_sequence, read_rounds, reads_pictures, rounds_file, train_sequence
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REVIEW = "review"
+
+
+def review(
+    project: Project,
+    *,
+    videos: Sequence[str] | None = None,
+    run: str | None = None,
+    limit: int = 10,
+    span_seconds: float = SPAN_SECONDS,
+    progress: bool = True,
+    say: Say = print,
+) -> pl.DataFrame:
+    """The stretches whose labels would teach a run the most: a table as `hlkit.review.review_queue` gives it.
+
+    A video that the run has not scored is gone through by its loudness, so that one can begin without any label.
+
+    Args:
+        project: must hold frames of the videos.
+        videos: what to look through; unless given those that the run has scored, or else all.
+        run: the model; the project's last run.
+        limit, span_seconds: as for `review_queue`.
+        progress: show a progress bar where something is worked out for the first time.
+        say: takes the lines for the user.
+
+    Raises:
+        HlkitError: when there are no frames, or no video.
+    """
+    run = current_run(project, run)
+    chosen = tables.chosen_videos(project, videos or _scored(project, run))
+    scores, features = zip(*(_known(project, video, run, progress, say) for video in chosen), strict=True)
+    marks = [table for video in chosen if (table := tables.marks_of(project, video)) is not None]
+    looked = pl.concat([pl.DataFrame(schema=SPAN_SCHEMA), *(table.select(SPAN_SCHEMA.names()) for table in marks)])
+    queue = review_queue(
+        pl.concat(scores), looked, limit=limit, span_seconds=span_seconds, features=np.concatenate(features)
+    )
+    for video, start, end, reason, score in queue.iter_rows():
+        say(f"{video}: {format_time(start)} to {format_time(end)}, {reason} (score {score:.2f}).")
+    return queue
+
+
+def relearn(project: Project, *, run: str | None = None, progress: bool = True, say: Say = print) -> dict[str, float]:
+    """Learn a run's sequence model anew from the labels as they are now, and score again what the run has scored.
+
+    Its picture network stays as it is at its last checkpoint, and what was heard and seen is kept, so this takes
+    seconds. Videos with answers from a review join those that the run learns from.
+
+    Returns:
+        What it reaches on chunks that were held back, `val_ap` and `val_base_rate` among others; empty where the
+        highlights lie too near to each other to hold some back.
+
+    Raises:
+        HlkitError: when the run has no sequence model, or the labels have other classes than it learned.
+    """
+    run = current_run(project, run)
+    if not has_sequence(project, run):
+        raise HlkitError(f"'{run}' has no sequence model. Train one first: `hlkit train --run {run} --sequence lstm`.")
+    config = tables.run_config(project, run)
+    known = tables.learned_from(project, run)
+    chosen = [*known, *(video for video in _reviewed(project) if video not in known)]
+    _, classes = tables.labelled_frames(project, chosen)
+    learned = tuple(config["model"]["classes"])
+    if classes != learned:
+        raise HlkitError(
+            f"The labels have the classes {', '.join(classes)}, but '{run}' learned {', '.join(learned)}. "
+            f"Train it anew: `hlkit train --run {run} --redo`."
+        )
+    reached = train_sequence(
+        project,
+        run,
+        chosen,
+        rnn=config["sequence"],
+        with_pictures=reads_pictures(project, run),
+        seed=int(config["training"]["seed"]),
+        progress=progress,
+    )
+    tables.record_run(project, run, videos=chosen, sequence=config["sequence"])
+    project.save_settings(run=run, train_videos=chosen)
+    keep_finished_run(project, run)
+    if reached:
+        say(
+            f"{run}: average precision {reached['val_ap']:.3f} on chunks that were held back; chance has "
+            f"{reached['val_base_rate']:.3f}."
+        )
+    if scored := _scored(project, run):
+        infer(project, videos=scored, run=run, progress=progress, say=say)
+    return reached
+
+
+def review_chart(project: Project, *, run: str | None = None) -> Figure:
+    """The rounds of a run: how much was looked at, and the average precision that it led to."""
+    from hlkit.curves import rounds_chart
+
+    run = current_run(project, run)
+    return rounds_chart(read_rounds(rounds_file(project, run)), title=run)
+
+
+def _scored(project: Project, run: str) -> list[str]:
+    return sorted(file.stem for file in project.scores(run, "any").parent.glob("*.parquet"))
+
+
+def _reviewed(project: Project) -> list[str]:
+    """The videos with labels that came from a review and frames to learn from."""
+    found = []
+    for video in project.video_ids():
+        marks = tables.marks_of(project, video)
+        if marks is not None and "origin" in marks.columns and project.index(video).is_file():
+            found += [video] if (marks["origin"] == REVIEW).any() else []
+    return found
+
+
+def _known(project: Project, video: str, run: str, progress: bool, say: Say) -> tuple[pl.DataFrame, np.ndarray]:
+    """A score for each stored frame of a video, and what is heard and seen there."""
+    from hlkit.signals import loudness
+    from hlkit.sound import BANDS
+
+    material = stored_material(project, video, progress=progress)
+    # What a video lacks is alike everywhere in it, so it has no part in what is new.
+    heard = np.zeros((len(material.frames), BANDS)) if material.sound is None else np.asarray(material.sound).mean(1)
+    assert material.motion is not None
+    features = np.concatenate([np.asarray(material.motion, dtype=np.float32), heard], axis=1, dtype=np.float32)
+    if not project.scores(run, video).is_file():
+        say(f"{video}: not scored by '{run}' yet, so the loudest moments stand for likely ones.")
+        loud = loudness(project.video(video), material.frames["time"], progress=progress)["loudness"]
+        scores = (loud.fill_null(0.0).rank() / len(loud)).cast(pl.Float32)
+        return material.frames.select("video", "time", scores.alias("score")), features
+    rows = material.frames.with_row_index("row").with_columns(key=(pl.col("time") * 1e3).round().cast(pl.Int64))
+    scores = tables.read_scores(project, video, run=run).drop_nulls("score")
+    scores = scores.select("score", key=(pl.col("time") * 1e3).round().cast(pl.Int64))
+    both = rows.join(scores, on="key", maintain_order="left")
+    return both.select("video", "time", pl.col("score").cast(pl.Float32)), features[both["row"].to_numpy()]
