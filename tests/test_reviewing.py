@@ -9,6 +9,7 @@ from conftest import HIGHLIGHTS
 from hlkit import stages
 from hlkit.labels import SPAN_SCHEMA
 from hlkit.project import HlkitError
+from hlkit.stages import tables
 from hlkit.stages.sequences import read_rounds, rounds_file
 
 
@@ -63,7 +64,7 @@ def test_answers_are_learned_from_and_never_asked_again(copied):
     for start, end in again.select("start", "end").iter_rows():
         assert not any(start < b - 1e-6 and end > a + 1e-6 for a, b in said.select("start", "end").iter_rows())
     figure = stages.review_chart(copied)
-    assert figure.axes[0].lines[0].get_xdata().tolist() == rounds["looked_minutes"].to_list()
+    assert figure.axes[0].lines[0].get_xdata() == rounds["looked_minutes"].to_list()
 
 
 def test_a_run_without_a_sequence_model_is_told(copied):
@@ -73,7 +74,7 @@ def test_a_run_without_a_sequence_model_is_told(copied):
 
 
 def test_a_new_class_needs_a_new_training(copied):
-    labels = stages.tables.marks_of(copied, "learn").with_columns(label=pl.lit("boss"))
+    labels = tables.marks_of(copied, "learn").with_columns(label=pl.lit("boss"))
     stages.label_spans(copied, labels, video="learn", origin="hand", say=quiet)
     with pytest.raises(HlkitError, match="classes background, boss, but 'first' learned background, highlight"):
         stages.relearn(copied, progress=False, say=quiet)
