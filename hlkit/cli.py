@@ -286,6 +286,25 @@ def train(
     )
 
 
+@_example("review --video sunday --limit 5")
+def review(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Stretches at most.")] = 10,
+    span_seconds: Annotated[float, typer.Option(min=2.0, help="Length of a stretch.")] = 10.0,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Name the stretches that are worth a look: their labels would teach the most."""
+    stages.review(Project(project), videos=videos, run=run, limit=limit, span_seconds=span_seconds)
+
+
+@_example("relearn")
+def relearn(run: RunOption = None, project: ProjectOption = DEFAULT_PROJECT, verbose: VerboseOption = False) -> None:
+    """Learn anew from the labels as they are now, in seconds, and score again what was scored."""
+    stages.relearn(Project(project), run=run)
+
+
 @_example("infer --video sunday")
 def infer(
     videos: VideosOption = None,

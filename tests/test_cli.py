@@ -14,8 +14,8 @@ from hlkit import cli, stages
 
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
 STAGES = (
-    "download channel frames label push pull status verify delete link train infer timeline reel export score compare "
-    "explain"
+    "download channel frames label push pull status verify delete link train review relearn infer timeline reel export "
+    "score compare explain"
 ).split()
 
 
