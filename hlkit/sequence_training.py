@@ -2,6 +2,10 @@
 
 What the held-back chunks got from the member that had not seen them measures the model, says what is usual, sets its
 temperature (Guo and others 2017, "On calibration of modern neural networks") and chooses how long to smooth.
+
+Where only parts of a video were looked at, there is a second lesson: what the first one is sure is no highlight counts
+as background in it (self-training, Scudder 1965, "Probability of error of some adaptive pattern-recognition machines").
+People look where something happens, so without it the dull rest would be unknown.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -48,6 +53,8 @@ LEARNING_RATE, WEIGHT_DECAY = 5e-3, 0.05
 NOISE, LABEL_SMOOTHING = 0.3, 0.1
 # How often a window is learned from without one of its sources, where there are two or more.
 SOURCE_DROPOUT = 0.1
+# A member is sure of a stretch, not of a single picture.
+SURE_SECONDS = 5.0
 SMOOTHING_SECONDS = (0.0, 1.0, 2.0, 3.0, 5.0)
 
 
@@ -91,7 +98,8 @@ def fit_sequence(
         classes, fps, rnn, bidirectional, hidden_size, members: see `SequenceConfig`.
         chunk_seconds: chunks are held back whole.
         purge_seconds: frames at most this far from a held-back chunk are not learned from either.
-        steps: batches that each network learns from; a network sees 16 windows of 30 s in each.
+        steps: batches that each network learns from; a network sees 16 windows of 30 s in each. Where frames have no
+            label it learns twice as long.
         seed: the same seed and inputs give the same model.
 
     Raises:
@@ -113,7 +121,7 @@ def fit_sequence(
         tables = [rows for video in videos if (rows := sources[video["video"][0]].get(name)) is not None]
         whitening.fit(np.concatenate(tables))  # pyright: ignore[reportCallIssue]
     inputs = torch.cat([model.inputs(sources[video["video"][0]], len(video)) for video in videos])
-    run, targets = find_runs(frames), torch.tensor(labels)
+    run = find_runs(frames)
     folds = fold_frames(frames, members, chunk_seconds=chunk_seconds, purge_seconds=purge_seconds, seed=seed)
     if not folds:
         warnings.warn(
@@ -123,12 +131,16 @@ def fit_sequence(
             stacklevel=2,
         )
     everything = np.ones(len(frames), dtype=bool)
-    allowed = [(folds[index % len(folds)][0] if folds else everything) & (labels >= 0) for index in range(members)]
-
-    lesson = _Lesson(inputs, targets, run, list(model.columns().values()), config.frames_in(TRAINING_SECONDS), steps)
-    seeds = [(seed, index) for index in range(members)]
-    with few_threads(), ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(_learn, lesson), model.networks(), allowed, seeds))
+    shown = [folds[index % len(folds)][0] if folds else everything for index in range(members)]
+    columns, length = list(model.columns().values()), config.frames_in(TRAINING_SECONDS)
+    lesson = _Lesson(inputs, run, shown, columns, length, steps, seed)
+    begin = deepcopy(model.members.state_dict())
+    _teach(model, lesson, [labels] * members)
+    if (labels < 0).any():
+        # Each by what it said itself, so that it learns nothing from those who saw what is held back from it.
+        sure = [with_sure_background(model, index, frames, inputs, run) for index in range(members)]
+        model.members.load_state_dict(begin)
+        _teach(model, lesson, sure)
     return _judged(model, frames, inputs, run, [held for _, held in folds])
 
 
@@ -175,24 +187,46 @@ class _Lesson:
 
     Attributes:
         inputs: float (frames, width).
-        labels: int (frames,).
         run: int (frames,), from `find_runs`.
-        parts: the columns of each source.
+        shown: for each member bool (frames,), what is not held back from it.
+        columns: of each source.
         length: frames of a window.
         steps: batches.
+        seed: of all draws.
     """
 
     inputs: Tensor
-    labels: Tensor
     run: np.ndarray
-    parts: Sequence[slice]
+    shown: Sequence[np.ndarray]
+    columns: Sequence[slice]
     length: int
     steps: int
+    seed: int
 
 
-def _learn(lesson: _Lesson, network: Member, allowed: np.ndarray, seed: tuple[int, int]) -> None:
-    """Train one member on windows of 30 s, in which frames that are not `allowed` have no say."""
-    inputs, labels, parts, steps = lesson.inputs, lesson.labels, lesson.parts, lesson.steps
+def _teach(model: SequenceModel, lesson: _Lesson, labels: Sequence[np.ndarray]) -> None:
+    """Train every member by its own labels, int (frames,)."""
+    with few_threads(), ThreadPoolExecutor(2) as pool:
+        list(pool.map(partial(_learn, lesson), model.networks(), labels, range(model.config.members)))
+
+
+def with_sure_background(
+    model: SequenceModel, index: int, frames: pl.DataFrame, inputs: Tensor, run: np.ndarray
+) -> np.ndarray:
+    """The labels, int (frames,), with background where nobody looked and a member is sure of it.
+
+    Sure: a highlight is less likely there than in the middle one of the frames that are known to be background.
+    """
+    labels = frames["label"].cast(pl.Int64).to_numpy()
+    said = model.logits(inputs, frames["frame"].to_numpy(), run, [index]).softmax(1).numpy()
+    chance = 1 - smooth(said, frames, SURE_SECONDS)[:, 0]
+    return np.where((labels < 0) & (chance < np.median(chance[labels == 0])), 0, labels)
+
+
+def _learn(lesson: _Lesson, network: Member, labelled: np.ndarray, index: int) -> None:
+    """Train one member on windows of 30 s, in which frames that it is not shown, or without a label, have no say."""
+    inputs, parts, steps, seed = lesson.inputs, lesson.columns, lesson.steps, (lesson.seed, index)
+    labels, allowed = torch.tensor(labelled), lesson.shown[index] & (labelled >= 0)
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)

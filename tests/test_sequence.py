@@ -13,7 +13,7 @@ from hlkit.clips import find_runs
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rankings import average_precision
 from hlkit.sequence import SequenceConfig, SequenceModel, from_checkpoint, to_checkpoint
-from hlkit.sequence_training import fit_sequence, fit_temperature
+from hlkit.sequence_training import fit_sequence, fit_temperature, with_sure_background
 
 FPS = 3
 
@@ -186,6 +186,25 @@ def test_frames_that_nobody_looked_at_have_no_say():
     ours = fit_sequence(hidden, {"a": sources}, fps=FPS, members=2, steps=5)
     assert ours.held_out["frame"].max() == 599
     assert 0 <= ours.metrics["val_base_rate"] <= 1
+
+
+def test_only_what_a_member_is_sure_of_counts_as_background_where_nobody_looked(fitted):
+    frames, sources = make("b", 400, 1)
+    hidden = frames.with_columns(label=pl.when(pl.col("frame") < 300).then("label").otherwise(-1).cast(pl.Int8))
+    inputs, run = fitted.model.inputs(sources, len(frames)), find_runs(frames)
+    guessed = with_sure_background(fitted.model, 1, hidden, inputs, run)
+    assert (guessed[:300] == hidden["label"].to_numpy()[:300]).all()
+    assert set(guessed[300:]) == {-1, 0}
+    truth = frames["label"].to_numpy()[300:]
+    assert truth[guessed[300:] == 0].mean() < 0.05 < truth.mean() < truth[guessed[300:] == -1].mean()
+
+
+def test_a_second_lesson_begins_where_the_first_one_did():
+    frames, sources = make("a", 240, 0)
+    hidden = frames.with_columns(label=pl.when(pl.col("frame") >= 600).then(-1).otherwise("label").cast(pl.Int8))
+    one, two = (fit_sequence(hidden, {"a": sources}, fps=FPS, members=2, steps=5) for _ in range(2))
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(two.model.state_dict()[name], value, rtol=0, atol=0)
 
 
 @given(st.floats(0.2, 5), st.integers(0, 2**31))
