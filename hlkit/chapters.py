@@ -35,7 +35,7 @@ def read_chapters(text: str, hints: Hints) -> Findings:
             clock = match[1] if match[1].count(":") == 2 else f"0:{match[1]}"
             if (start := found.time(place, "time", clock)) is not None:
                 chapters.append((place, start, match[2]))
-    ends = [start for _, start, _ in chapters[1:]] + [hints.length(video)]
+    ends = [*(start for _, start, _ in chapters[1:]), hints.length(video)][: len(chapters)]
     for (place, start, title), end in zip(chapters, ends, strict=True):
         if end is None:
             found.fault(place, "end: the last chapter goes on to the end of the video, whose length is not known")

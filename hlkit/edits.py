@@ -2,9 +2,10 @@
 
 Conventions and sources:
 
-- **OpenTimelineIO** (`.otio`, its own library): each clip of a video track is a span of the recording that it refers
-  to: its source range, counted from the beginning of the media's available range. Audio tracks count where there is no
-  video track; a clip that stands in several tracks counts once.
+- **OpenTimelineIO** (`.otio`, its docs/tutorials/otio-file-format-specification.md): each clip of a video track is a
+  span of the recording that it refers to: its source range, counted from the beginning of the media's available range.
+  Audio tracks count where there is no video track; a clip that stands in several tracks counts once. It is read as JSON
+  here: the library itself (0.18) ends the process on a file whose tracks are missing.
 - **EDL**, CMX 3600 (SMPTE 258M): each event `001  AX  V  C  source-in source-out record-in record-out` is a span of the
   source from in to before out. Time code counts pictures and the rate is not in the file: at 30000/1001 a non-drop code
   counts thirty to its second, a drop-frame one (`;`, or the line `FCM: DROP FRAME`) leaves numbers out. A transition is
@@ -17,16 +18,13 @@ Both are written by `hlkit.editors`.
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hlkit.entries import Findings, Hints, frame_time, label_of, need_fps, shown, video_of
+from hlkit.entries import Findings, Hints, frame_time, is_number, label_of, need_fps, shown, video_of
 from hlkit.project import VIDEO_SUFFIXES, HlkitError
-
-if TYPE_CHECKING:
-    from opentimelineio.schema import Clip
 
 _CODE = r"\d\d:\d\d:\d\d[:;.,]\d\d"
 _EVENT = re.compile(
@@ -35,7 +33,6 @@ _EVENT = re.compile(
 _LIKE_EVENT = re.compile(r"\s*\d{3,6}\s+\S+\s+\S+\s+\S+.*\d+:\d+:\d+[:;.,]\d+")
 _NOTE = re.compile(r"\s*\*?\s*(FROM CLIP NAME|COMMENT|SOURCE FILE):\s*(.*\S)\s*")
 _NTSC = Fraction(1000, 1001)
-_LONGEST_SECONDS = 1e9
 
 
 def is_otio(content: Any) -> bool:
@@ -49,36 +46,28 @@ def is_edl(text: str) -> bool:
 
 
 def read_otio(content: Any, hints: Hints) -> Findings:
-    """Read the clips of a timeline.
+    """Read the clips of a timeline, or of another of OpenTimelineIO's objects that holds clips.
 
-    Raises:
-        HlkitError: when the library can't read it, or it has no tracks.
+    Args:
+        content: what the JSON holds.
+        hints: of the file.
     """
-    import opentimelineio
-
-    failures = (
-        opentimelineio.exceptions.OTIOError,
-        *(ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError),
-    )
     found, seen = Findings("clip", names_files=True), set()
-    try:
-        root = opentimelineio.adapters.read_from_string(json.dumps(content), "otio_json")
-        clips = _clips(root)
-    except failures as error:
-        raise HlkitError(
-            f"{hints.source} is no timeline that OpenTimelineIO {opentimelineio.__version__} reads ({error})."
-        ) from error
+    tracks = list(_of_kind(content, "Track"))
+    video = [track for track in tracks if track.get("kind", "Video") == "Video"]
+    clips = [clip for track in video or tracks or [content] for clip in _of_kind(track, "Clip")]
     for place, clip in enumerate(clips, start=1):
+        name = clip.get("name") if isinstance(clip.get("name"), str) else ""
         try:
-            video, start, end = _excerpt(clip)
-        except failures as error:
-            found.fault(place, f"{shown(clip.name)} says no stretch of its recording ({' '.join(str(error).split())})")
+            media = _media(clip)
+            start, end = _excerpt(clip, media)
+        except (ValueError, ArithmeticError) as error:
+            found.fault(place, f"{shown(name)} says no stretch of its recording: {error}")
             continue
-        if not (abs(start) < _LONGEST_SECONDS and abs(end) < _LONGEST_SECONDS):
-            found.fault(place, f"{shown(clip.name)} lies at {start:g} to {end:g} s, and that can't be")
-        elif (video, start, end) not in seen:
-            seen.add((video, start, end))
-            found.add(place, video, start, end, label_of(clip.name, video))
+        recording = video_of(str(media.get("target_url") or ""))
+        if (recording, start, end) not in seen:
+            seen.add((recording, start, end))
+            found.add(place, recording, start, end, label_of(name or "", recording))
     return found
 
 
@@ -139,24 +128,40 @@ def _code_seconds(place: int, code: str, fps: Fraction, drops: bool, found: Find
         return None
 
 
-def _clips(root: Any) -> list[Clip]:
-    """The clips of the video tracks, of all tracks where there is none, or of what is no timeline."""
-    from opentimelineio import schema
+def _of_kind(content: Any, kind: str) -> Iterator[dict[str, Any]]:
+    """The objects of one kind that lie in an object, from the first on, those that lie in one another too."""
+    waiting = [content]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, dict):
+            continue
+        if str(node.get("OTIO_SCHEMA")).partition(".")[0] == kind:
+            yield node
+        children = node.get("children")
+        inner = [node.get("tracks"), *(children if isinstance(children, list) else [])]
+        waiting += reversed(inner)
 
-    if isinstance(root, schema.Timeline):
-        tracks = root.video_tracks() or root.audio_tracks()
-        return [clip for track in tracks for clip in track.find_clips()]
-    if isinstance(root, schema.Clip):
-        return [root]
-    return list(root.find_clips())
+
+def _media(clip: dict[str, Any]) -> dict[str, Any]:
+    """What a clip refers to: in `Clip.1` its only reference, in `Clip.2` the one that is active."""
+    many = clip.get("media_references")
+    key = clip.get("active_media_reference_key")
+    media = many.get(key) if isinstance(many, dict) and isinstance(key, str) else clip.get("media_reference")
+    return media if isinstance(media, dict) else {}
 
 
-def _excerpt(clip: Clip) -> tuple[str, float, float]:
-    """The id of a clip's recording, and the stretch of it in seconds from its beginning."""
-    taken = clip.trimmed_range()
-    media = clip.media_reference
-    begin = media.available_range.start_time if media is not None and media.available_range is not None else None
-    offset = 0.0 if begin is None else begin.value / begin.rate
-    start = taken.start_time.value / taken.start_time.rate - offset
-    video = video_of(getattr(media, "target_url", "") or "")
-    return video, start, start + taken.duration.value / taken.duration.rate
+def _excerpt(clip: dict[str, Any], media: dict[str, Any]) -> tuple[float, float]:
+    """The stretch of its recording that a clip shows, in seconds from the recording's beginning."""
+    whole = media.get("available_range")
+    taken = clip.get("source_range") or whole
+    begin = _seconds(whole, "start_time") if isinstance(whole, dict) else 0.0
+    start, lasts = _seconds(taken, "start_time"), _seconds(taken, "duration")
+    return start - begin, start - begin + lasts
+
+
+def _seconds(span: Any, name: str) -> float:
+    time = span.get(name) if isinstance(span, dict) else None
+    value, rate = (time.get(part) if isinstance(time, dict) else None for part in ("value", "rate"))
+    if not (is_number(value) and is_number(rate) and rate > 0):
+        raise ValueError(f"{name} is {shown(time)}; allowed is a value at a rate above 0")
+    return value / rate

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, HlkitWarning, parse_time
@@ -105,7 +105,8 @@ class Findings:
             return parse_time(text)
         except (ValueError, OverflowError) as error:
             long = len(text) > SHOWN_SIGNS or isinstance(error, OverflowError)
-            self.fault(place, f"{column}: {f'{shown(text)} is not a time' if long else error}")
+            reason = f"{shown(text)} is not a time" if long else " ".join(str(error).split())
+            self.fault(place, f"{column}: {reason}")
             return None
 
     def ids(self, hints: Hints) -> list[Entry]:
@@ -240,7 +241,7 @@ def need_video(hints: Hints, what: str) -> str:
     return hints.video
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value of a JSON is a number of seconds that could be a time."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 

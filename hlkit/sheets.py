@@ -157,8 +157,8 @@ def _read_csv(rows: Sequence[tuple[int, list[str]]], hints: Hints, found: Findin
     allowed = {*SPAN_SCHEMA, ORIGIN}
     if not needed <= set(columns) <= allowed or len(set(columns)) < len(columns):
         raise HlkitError(
-            f"{hints.source} has the columns '{','.join(columns)[:200]}'; allowed are video,start,end,label in the "
-            f"first row ({' and '.join(sorted(needed))} must be there; origin may). Correct the first row, "
+            f"{hints.source} has the columns {_listed(columns)}; allowed are video,start,end,label in the first "
+            f"row ({' and '.join(sorted(needed))} must be there; origin may). Correct the first row, "
             "or give a file in another format that hlkit reads (`hlkit label --help` names them)."
         )
     found.has_origin = ORIGIN in columns
@@ -185,10 +185,10 @@ def _read_tsv(rows: Sequence[tuple[int, list[str]]], hints: Hints, found: Findin
 
 
 def _read_kinetics(rows: Sequence[tuple[int, list[str]]], hints: Hints, found: Findings, comma: bool) -> None:
-    columns = _without_empty([cell.strip().lower() for cell in rows[0][1]])
+    columns = _without_empty([cell.strip().lower() for cell in rows[0][1]]) if rows else []
     if not set(KINETICS_COLUMNS[:-1]) <= set(columns) or len(set(columns)) < len(columns):
         raise HlkitError(
-            f"{hints.source} has the columns '{','.join(columns)[:200]}'; Kinetics' files with labels have "
+            f"{hints.source} has the columns {_listed(columns)}; Kinetics' files with labels have "
             f"{','.join(KINETICS_COLUMNS)}. Give such a one: that of the test split holds no labels."
         )
     for place, row in _cells(rows[1:], columns, len(rows[0][1]), found):
@@ -215,6 +215,10 @@ def _read_losslesscut(rows: Sequence[tuple[int, list[str]]], hints: Hints, found
 def _segment_time(place: int, column: str, text: str, found: Findings, comma: bool) -> float | None:
     # Here two parts are minutes and seconds, as LosslessCut reads them.
     return found.time(place, column, f"0:{text}" if text.count(":") == 1 else text, comma=comma)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return f"'{one_line(','.join(columns))[:200]}'"
 
 
 def _without_empty(cells: list[str]) -> list[str]:
