@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import typer
 
 from hlkit import stages
+from hlkit.labels import LabelFormat
 from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
 from hlkit.sampling import Accelerator, Decoding, read_box
 
@@ -153,14 +154,64 @@ def frames(
 
 @_example("label saturday.csv")
 def label(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV with the columns video,start,end,label.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A CSV with the columns video,start,end,label, or a TSV of times, boxed lines, Scalabel's or Label "
+            "Studio's JSON, two-minute blocks in YAML, Kinetics' CSV, LosslessCut's CSV, an OpenTimelineIO file, an "
+            "EDL, YouTube chapters.",
+        ),
+    ] = None,
     video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The video all spans belong to.")] = None,
+    fps: Annotated[
+        str | None, typer.Option(metavar="FPS", help="Frames a second of a file that counts frames: 30, 30000/1001.")
+    ] = None,
+    kind: Annotated[
+        LabelFormat | None,
+        typer.Option("--format", help="What FILE is (it is told by what it holds, unless given), or is written as."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="OLD=NEW",
+            help="Another label for one of the file; * stands for all others, an empty NEW drops (repeatable).",
+        ),
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Keep the labels that are there, too.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Only say how far FILE agrees with the project's labels.")
+    ] = False,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="OUT", help="Write the project's labels to a file instead.")
+    ] = None,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take label spans into the project."""
-    stages.label(Project(project), source, video=video, redo=redo)
+    """Take label spans into the project, or write them for another program."""
+    if (source is None) == (write is None):
+        raise typer.BadParameter("Give one of both: FILE to take its labels, or --write OUT to write the project's.")
+    where = Project(project)
+    if write is not None:
+        stages.save_labels(where, write, videos=[video] if video else None, format=kind or "csv", fps=fps)
+        return
+    assert source is not None
+    mapping = dict(map(_old_and_new, classes or ()))
+    if compare:
+        stages.label_agreement(where, source, video=video, fps=fps, format=kind, classes=mapping)
+    else:
+        stages.label(where, source, video=video, fps=fps, format=kind, classes=mapping, add=add, redo=redo)
+
+
+def _old_and_new(text: str) -> tuple[str, str]:
+    old, sign, new = text.rpartition("=")
+    if not sign or not old:
+        raise typer.BadParameter(
+            f"'{text}' is no pair of labels. Give OLD=NEW, such as 'Boss fight=highlight' or '*='."
+        )
+    return old.strip(), new.strip()
 
 
 @_example("push r2://my-bucket/my-stream")

@@ -59,6 +59,7 @@ __all__ = [
     "SPAN_SCHEMA",
     "TIME_TOLERANCE",
     "WRITTEN_FORMATS",
+    "Fps",
     "LabelFormat",
     "Rest",
     "add_background",

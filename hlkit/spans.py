@@ -276,7 +276,8 @@ def _stretch(start: float, end: float) -> str:
 
 def clip_ends(spans: pl.DataFrame, durations: Mapping[str, float]) -> pl.DataFrame:
     """Let no span end after its video. `durations` has the seconds of each."""
-    length = pl.col("video").replace_strict(dict(durations), default=None, return_dtype=pl.Float64)
+    known = {video: durations[video] for video in spans["video"].unique() if video in durations}
+    length = pl.col("video").replace_strict(known, default=None, return_dtype=pl.Float64)
     return spans.with_columns(end=pl.min_horizontal("end", length))
 
 

@@ -9,8 +9,9 @@ from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, DEFAULT_RUN, DEFAU
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
 from hlkit.stages.exporting import export
-from hlkit.stages.intake import channel, download, frames, label, label_spans, label_text
+from hlkit.stages.intake import channel, download, frames
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
+from hlkit.stages.labelling import label, label_agreement, label_spans, label_text, save_labels
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.results import reel, timeline
@@ -32,6 +33,7 @@ __all__ = [
     "frames",
     "infer",
     "label",
+    "label_agreement",
     "label_sheet",
     "label_spans",
     "label_text",
@@ -41,6 +43,7 @@ __all__ = [
     "push",
     "reel",
     "report_pages",
+    "save_labels",
     "score",
     "score_chart",
     "status",
