@@ -33,6 +33,10 @@ _EVENT = re.compile(
 _LIKE_EVENT = re.compile(r"\s*\d{3,6}\s+\S+\s+\S+\s+\S+.*\d+:\d+:\d+[:;.,]\d+")
 _NOTE = re.compile(r"\s*\*?\s*(FROM CLIP NAME|COMMENT|SOURCE FILE):\s*(.*\S)\s*")
 _NTSC = Fraction(1000, 1001)
+_TIME_BASES = (24, 25, 30, 48, 50, 60)
+
+# 23.98 stands for 23.976..., and nobody counts 23.98 frames a second.
+NTSC_TOLERANCE = 0.005
 
 
 def is_otio(content: Any) -> bool:
@@ -81,7 +85,7 @@ def read_edl(text: str, hints: Hints) -> Findings:
     Raises:
         HlkitError: without fps, or for one that time code can't count.
     """
-    fps = need_fps(hints, "an EDL")
+    fps = _exact_rate(need_fps(hints, "an EDL"))
     found, drops = Findings("line", names_files=True, fps=fps), False
     events: list[tuple[int, float, float, dict[str, str]]] = []
     for place, line in enumerate(text.splitlines(), start=1):
@@ -115,7 +119,7 @@ def _code_seconds(place: int, code: str, fps: Fraction, drops: bool, found: Find
     from opentimelineio.opentime import from_timecode
 
     base = round(fps)
-    if fps not in (base, base * _NTSC):
+    if base not in _TIME_BASES or fps not in (base, base * _NTSC):
         raise HlkitError(
             f"Time code can't count {fps} frames a second; give 24, 25, 30, 48, 50, 60 or 1000/1001 of these."
         )
@@ -154,14 +158,20 @@ def _excerpt(clip: dict[str, Any], media: dict[str, Any]) -> tuple[float, float]
     """The stretch of its recording that a clip shows, in seconds from the recording's beginning."""
     whole = media.get("available_range")
     taken = clip.get("source_range") or whole
-    begin = _seconds(whole, "start_time") if isinstance(whole, dict) else 0.0
+    begin = _seconds(whole, "start_time") if isinstance(whole, dict) else Fraction(0)
     start, lasts = _seconds(taken, "start_time"), _seconds(taken, "duration")
-    return start - begin, start - begin + lasts
+    return float(start - begin), float(start - begin + lasts)
 
 
-def _seconds(span: Any, name: str) -> float:
+def _seconds(span: Any, name: str) -> Fraction:
     time = span.get(name) if isinstance(span, dict) else None
     value, rate = (time.get(part) if isinstance(time, dict) else None for part in ("value", "rate"))
     if not (is_number(value) and is_number(rate) and rate > 0):
         raise ValueError(f"{name} is {shown(time)}; allowed is a value at a rate above 0")
-    return value / rate
+    return Fraction(value) / _exact_rate(rate)
+
+
+def _exact_rate(rate: float | Fraction) -> Fraction:
+    """A rate as a fraction; 29.97 and others that are written so are those of NTSC, 1000/1001 of whole ones."""
+    base = Fraction(round(rate))
+    return base * _NTSC if base and abs(float(base * _NTSC) - rate) < NTSC_TOLERANCE else Fraction(rate)

@@ -27,7 +27,7 @@ MAX_BYTES = 64_000_000
 # A value in an error message is cut off here.
 SHOWN_SIGNS = 60
 
-# Times are kept to the nanosecond: 3600 + 60 + 1.1 is then 3661.1 and not the number next to it.
+# Written times are read to the nanosecond: 3600 + 60 + 1.1 is then 3661.1 and not the number next to it.
 TIME_DIGITS = 9
 
 _ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -93,7 +93,6 @@ class Findings:
             if not is_plain(text):
                 self.fault(place, f"{column}: {shown(text)} holds signs that are no text; allowed are letters")
                 return
-        start, end = round(start, TIME_DIGITS), round(end, TIME_DIGITS)
         self.entries.append(Entry(place, video, start, end, texts["label"], texts["origin"] or None))
 
     def time(self, place: int, column: str, value: Any, *, comma: bool = False) -> float | None:
@@ -102,7 +101,7 @@ class Findings:
         if comma and re.fullmatch(r"[\d:]+,\d+", text):
             text = text.replace(",", ".")
         try:
-            return parse_time(text)
+            return round(parse_time(text), TIME_DIGITS)
         except (ValueError, OverflowError) as error:
             long = len(text) > SHOWN_SIGNS or isinstance(error, OverflowError)
             reason = f"{shown(text)} is not a time" if long else " ".join(str(error).split())
@@ -144,11 +143,17 @@ def read_text(path: Path) -> str:
     if encoding == "utf-8" and (half := _zero_half(content)) is not None:
         encoding = f"utf-16-{half}"
     try:
-        text = content.decode(encoding)
+        text, is_windows = content.decode(encoding), False
     except UnicodeDecodeError:
-        text = _windows_text(content, path)
+        text, is_windows = _windows_text(content, path), True
     if any(sign < " " and sign not in "\t\n\r\f" for sign in text):
         raise HlkitError(f"{path} is no text, so it is no label file. Give a list of times, such as a CSV.")
+    if is_windows:
+        warnings.warn(
+            f"{path} is not in UTF-8 and is read as Windows-1252; check its accents, or save it as 'CSV UTF-8'.",
+            HlkitWarning,
+            stacklevel=3,
+        )
     return text
 
 
@@ -165,17 +170,11 @@ def _zero_half(content: bytes) -> str | None:
 
 def _windows_text(content: bytes, path: Path) -> str:
     try:
-        text = content.decode("cp1252")
+        return content.decode("cp1252")
     except UnicodeDecodeError as error:
         raise HlkitError(
             f"{path} is no text in UTF-8, UTF-16 or Windows-1252 ({error.reason}). Save it as 'CSV UTF-8'."
         ) from error
-    warnings.warn(
-        f"{path} is not in UTF-8 and is read as Windows-1252; check letters with accents, or save it as 'CSV UTF-8'.",
-        HlkitWarning,
-        stacklevel=5,
-    )
-    return text
 
 
 def read_json(text: str, hints: Hints) -> Any:

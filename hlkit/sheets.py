@@ -79,7 +79,10 @@ def write_tsv(spans: pl.DataFrame) -> str:
     """
     if others := set(spans["label"]) - {DEFAULT_LABEL}:
         raise HlkitError(f"A TSV of times has no classes, so it can't hold {quoted(others)}. Write a CSV.")
-    rows = [(video, clock_text(start), clock_text(end)) for video, start, end in spans.iter_rows()]
+    rows = [
+        (video, clock_text(start), clock_text(end))
+        for video, start, end, _ in spans.select(SPAN_SCHEMA.names()).iter_rows()
+    ]
     return _written([TSV_COLUMNS, *rows], "\t")
 
 

@@ -11,7 +11,7 @@ from hlkit.stages.explaining import explain
 from hlkit.stages.exporting import export
 from hlkit.stages.intake import channel, download, frames
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
-from hlkit.stages.labelling import label, label_agreement, label_spans, label_text, save_labels
+from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.results import reel, timeline
@@ -23,6 +23,7 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_WINDOW_SECONDS",
     "Say",
+    "agree",
     "channel",
     "compare",
     "contact_sheet",
@@ -30,10 +31,10 @@ __all__ = [
     "download",
     "explain",
     "export",
+    "export_labels",
     "frames",
     "infer",
     "label",
-    "label_agreement",
     "label_sheet",
     "label_spans",
     "label_text",
@@ -43,7 +44,6 @@ __all__ = [
     "push",
     "reel",
     "report_pages",
-    "save_labels",
     "score",
     "score_chart",
     "status",

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hlkit.agreement import Agreement
-from hlkit.agreement import agreement as agree
+from hlkit.agreement import Agreement, agreement
 from hlkit.labels import (
     BACKGROUND,
     ORIGIN,
@@ -112,7 +111,7 @@ def label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: st
     return spans
 
 
-def save_labels(
+def export_labels(
     project: Project,
     target: Path | str,
     *,
@@ -145,7 +144,7 @@ def save_labels(
     return target
 
 
-def label_agreement(
+def agree(
     project: Project,
     source: Path | str,
     *,
@@ -174,10 +173,11 @@ def label_agreement(
             f"{missing}: no labels to compare with. Label them first (notebook 04, or `hlkit label FILE`)."
         )
     mine = pl.concat([table for table in marks.values() if table is not None], how="diagonal")
-    result = agree(mine, spans, durations={name: tables.length(project, name) for name in videos})
+    result = agreement(mine, spans, durations={name: tables.length(project, name) for name in videos})
+    seen = format_time(result.seconds)
     say(
         f"{', '.join(videos)}: Cohen's kappa {result.kappa:.2f} (1 is full agreement, 0 that of chance); the same "
-        f"class in {result.same:.1%} of {format_time(result.seconds)} that both looked at; F1 of spans {result.event_f1:.2f}."
+        f"class in {result.same:.1%} of {seen} that both looked at; F1 of spans {result.event_f1:.2f}."
     )
     return result
 
