@@ -134,13 +134,10 @@ def export_labels(
         HlkitError: when there are no labels, or the format can't hold them; the file does not change then.
     """
     target = Path(target)
-    marks = {video: tables.marks_of(project, video) for video in videos or tables.labelled_videos(project)}
-    if not marks or None in marks.values():
-        missing = ", ".join(video for video, table in marks.items() if table is None) or "No video"
-        raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
-    spans = pl.concat([table for table in marks.values() if table is not None], how="diagonal")
+    chosen = list(videos or tables.labelled_videos(project))
+    spans = _marks(project, chosen)
     write_labels(spans, target, format=format, fps=fps)
-    say(f"{len(spans)} spans of {', '.join(marks)} in {target}, as {format}.")
+    say(f"{len(spans)} spans of {', '.join(chosen)} in {target}, as {format}.")
     return target
 
 
@@ -166,20 +163,25 @@ def agree(
     """
     spans = _imported(project, Path(source), video, fps, format, classes)
     videos: list[str] = [video] if video else spans["video"].unique().sort().to_list()
-    marks = {name: tables.marks_of(project, name) for name in videos}
-    if not videos or None in marks.values():
-        missing = ", ".join(name for name, table in marks.items() if table is None) or "The file's videos"
-        raise HlkitError(
-            f"{missing}: no labels to compare with. Label them first (notebook 04, or `hlkit label FILE`)."
-        )
-    mine = pl.concat([table for table in marks.values() if table is not None], how="diagonal")
-    result = agreement(mine, spans, durations={name: tables.length(project, name) for name in videos})
+    result = agreement(
+        _marks(project, videos), spans, durations={name: tables.length(project, name) for name in videos}
+    )
     seen = format_time(result.seconds)
     say(
         f"{', '.join(videos)}: Cohen's kappa {result.kappa:.2f} (1 is full agreement, 0 that of chance); the same "
         f"class in {result.same:.1%} of {seen} that both looked at; F1 of spans {result.event_f1:.2f}."
     )
     return result
+
+
+def _marks(project: Project, videos: Sequence[str]) -> pl.DataFrame:
+    """All that was said of these videos, with its origin where that is known."""
+    marks = {video: tables.marks_of(project, video) for video in videos}
+    there = [table for table in marks.values() if table is not None]
+    if not there or len(there) < len(marks):
+        missing = ", ".join(video for video, table in marks.items() if table is None) or "No video"
+        raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
+    return pl.concat(there, how="diagonal")
 
 
 def _imported(
