@@ -14,8 +14,8 @@ from hlkit import cli, stages
 
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
 STAGES = (
-    "download channel frames label push pull status verify delete link train review relearn infer timeline reel export "
-    "score compare explain"
+    "download channel frames label agree export-labels push pull status verify delete link train review relearn infer "
+    "timeline reel export score compare explain"
 ).split()
 
 
@@ -41,8 +41,8 @@ def test_each_command_has_help_with_an_example_and_a_project(name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_each_option_is_an_argument_of_the_stage_with_the_same_default(name):
-    offered = inspect.signature(getattr(cli, name)).parameters
-    accepted = inspect.signature(getattr(stages, name)).parameters
+    offered = inspect.signature(getattr(cli, name.replace("-", "_"))).parameters
+    accepted = inspect.signature(getattr(stages, name.replace("-", "_"))).parameters
     for option in set(offered) - {"project", "verbose"}:
         assert offered[option].default == accepted[option].default, option
 

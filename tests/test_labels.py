@@ -124,9 +124,7 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
         read_labels(write(tmp_path, ""))
     with pytest.raises(HlkitError, match="There is no label file"):
         read_labels(tmp_path / "none.csv")
-    with pytest.raises(HlkitError, match=r"is not CSV in UTF-8 .*can't decode byte"):
-        read_labels(write(tmp_path, "video,start,end\nü,1,2\n", "latin-1"))
-    with pytest.raises(HlkitError, match=r"is not CSV in UTF-8 .field larger than"):
+    with pytest.raises(HlkitError, match=r"can't be split into rows and cells .field larger than"):
         read_labels(write(tmp_path, "video,start,end\n" + "x" * 200_000))
 
 

@@ -95,3 +95,83 @@ def test_a_run_learns_from_what_was_looked_at_alone(project):
     assert held_out["time"].max() < 60
     assert set(held_out["label"]) == {0, 1}
     assert tables.marked_share(project, "first") == pytest.approx(13 / 52)
+
+
+def put(folder, name, text):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_a_file_of_another_program_becomes_labels_with_their_origin(project, tmp_path):
+    chapters = put(tmp_path, "description.txt", "0:00 Start\n0:20 Boss fight 1\n0:40 Menu\n1:00 Boss fight 2\n")
+    said = []
+    classes = {"Boss fight": "highlight", "Menu": "background", "*": ""}
+    stages.label(project, chapters, video="learn", classes=classes, say=said.append)
+    assert said == [
+        "learn: 3 spans, 0:00:50 of 0:01:30, 0:00:20 looked at and rejected.",
+        "The classes are background, highlight. Others can be given for them (--class OLD=NEW).",
+    ]
+    assert tables.marks_of(project, "learn").rows() == [
+        ("learn", 20.0, 40.0, "highlight", "import:chapters"),
+        ("learn", 40.0, 60.0, "background", "import:chapters"),
+        ("learn", 60.0, 90.0, "highlight", "import:chapters"),
+    ]
+
+
+def test_replaced_labels_are_kept_once_more_and_added_ones_join(project, tmp_path):
+    first = put(tmp_path, "first.csv", "start,end\n10,20\n")
+    second = put(tmp_path, "second.csv", "start,end,origin\n15,30,brother\n")
+    say = lambda line: None  # noqa: E731
+    stages.label(project, first, video="learn", say=say)
+    before = project.labels("learn").read_text()
+    said = []
+    stages.label(project, second, video="learn", say=said.append)
+    old = project.labels("learn").with_name("learn.csv.old")
+    assert said[0] == f"learn: its labels of before are in {old}."
+    assert old.read_text() == before
+    assert tables.labelled_videos(project) == ["learn"]
+    assert tables.marks_of(project, "learn").rows() == [("learn", 15.0, 30.0, "highlight", "brother")]
+    stages.label(project, first, video="learn", add=True, say=say)
+    assert tables.marks_of(project, "learn").rows() == [("learn", 10.0, 30.0, "highlight", "import:csv+brother")]
+
+
+def test_labels_are_written_for_another_program_and_come_back(project, tmp_path):
+    marks = spans((8, 14, "highlight"), (20, 30, "background"))
+    stages.label_spans(project, marks, video="learn", origin="hand", say=lambda line: None)
+    said = []
+    target = stages.export_labels(project, tmp_path / "out.json", format="labelstudio", fps="30", say=said.append)
+    assert said == [f"2 spans of learn in {target}, as labelstudio."]
+    assert read_labels(target).equals(marks)
+    with pytest.raises(HlkitError, match="A TSV of times has no classes, so it can't hold 'background'"):
+        stages.export_labels(project, target, format="tsv")
+    with pytest.raises(HlkitError, match=r"other: no labels\. Mark some highlights first"):
+        stages.export_labels(project, target, videos=["learn", "other"])
+    assert read_labels(target).equals(marks)
+
+
+def test_two_people_s_labels_are_compared_and_nothing_changes(project, tmp_path):
+    theirs = put(tmp_path, "theirs.csv", "start,end\n8,14\n70,76\n")
+    with pytest.raises(HlkitError, match=r"learn: no labels\. Mark some highlights first"):
+        stages.agree(project, theirs, video="learn")
+    stages.label_spans(project, spans((8, 14, "highlight")), video="learn", origin="hand", say=lambda line: None)
+    before, said = project.labels("learn").read_bytes(), []
+    found = stages.agree(project, theirs, video="learn", say=said.append)
+    assert found.same == pytest.approx(84 / 90)
+    assert said == [
+        "learn: Cohen's kappa 0.63 (1 is full agreement, 0 that of chance); the same class in 93.3% of 0:01:30 that "
+        "both looked at; F1 of spans 0.67."
+    ]
+    assert project.labels("learn").read_bytes() == before
+
+
+def test_labels_that_name_no_video_of_the_project_are_refused_row_by_row(project, tmp_path):
+    file = put(tmp_path, "x.csv", "video,start,end\nother,1,2\nlearn,80,99\n../learn,1,2\n")
+    with pytest.raises(HlkitError) as caught:
+        stages.label(project, file)
+    for fault in (
+        "(1) row 2, video: 'other' is unknown; allowed is 'learn'.",
+        "(2) row 3, end: 0:01:39.00 lies outside the video",
+        "(3) row 4, video: '../learn' can't be a video's id",
+    ):
+        assert fault in str(caught.value)
+    assert not project.labels("learn").exists()

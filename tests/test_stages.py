@@ -415,7 +415,7 @@ def test_stored_frames_are_scored_where_the_recording_is_gone(copied):
 
 def test_labels_of_a_video_that_is_not_here_name_those_that_are(copied, tmp_path):
     (tmp_path / "other.csv").write_text("video,start,end\nother,1,2\n")
-    with pytest.raises(HlkitError, match=r"no video 'other'\. It has: judge, learn"):
+    with pytest.raises(HlkitError, match=r"row 2, video: 'other' is unknown; allowed is 'judge', 'learn'"):
         stages.label(copied, tmp_path / "other.csv")
 
 

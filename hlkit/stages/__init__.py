@@ -9,8 +9,9 @@ from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, DEFAULT_RUN, DEFAU
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
 from hlkit.stages.exporting import export
-from hlkit.stages.intake import channel, download, frames, label, label_spans, label_text
+from hlkit.stages.intake import channel, download, frames
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
+from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.results import reel, timeline
@@ -23,6 +24,7 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_WINDOW_SECONDS",
     "Say",
+    "agree",
     "channel",
     "compare",
     "contact_sheet",
@@ -30,6 +32,7 @@ __all__ = [
     "download",
     "explain",
     "export",
+    "export_labels",
     "frames",
     "infer",
     "label",

@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 
 from hlkit.frames import extract_frames
-from hlkit.labels import BACKGROUND, ORIGIN, check_spans, merge_spans, parse_spans, read_labels, write_labels
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
 from hlkit.sampling import Accelerator, Box, Decoding, choose_accelerator
 from hlkit.stages import tables
@@ -196,77 +195,3 @@ def frames(
         project.mark_done("frames", video, made_from, [project.index(video), *sorted(folder.glob("*.tar"))])
         say(f"{video}: {len(index):,} frames of {size} px, {fps} a second.")
     return chosen
-
-
-def label(
-    project: Project, source: Path | str, *, video: str | None = None, redo: bool = False, say: Say = print
-) -> pl.DataFrame:
-    """Take the label spans of a CSV file into the project: `labels/<id>.csv` for each video that it names.
-
-    Args:
-        project: must already have the videos, so that the spans can be checked against their lengths.
-        source: a CSV with the columns `video,start,end,label`; see `hlkit.labels.read_labels`.
-        video: the video that all spans belong to; the column is then not needed.
-        redo: take them again.
-        say: takes the lines for the user.
-
-    Raises:
-        HlkitError: lists every fault of the file at once; no label changes then.
-    """
-    return _keep_labels(project, read_labels(Path(source), video=video), str(source), redo, say)
-
-
-def label_text(project: Project, text: str, *, video: str, say: Say = print) -> pl.DataFrame:
-    """Add typed highlights to a video's labels, such as `0:01:10-0:01:25, 0:07:00-0:07:31.5`.
-
-    Raises:
-        HlkitError: for a stretch that can't be read or lies outside the video; no label changes then.
-    """
-    spans = parse_spans(text, video=video).with_columns(pl.lit("hand").alias(ORIGIN))
-    known = tables.marks_of(project, video)
-    merged = merge_spans(spans if known is None else pl.concat([known, spans], how="diagonal"))
-    return _keep_labels(project, merged, "The typed times", redo=False, say=say)
-
-
-def label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: str, say: Say = print) -> pl.DataFrame:
-    """Replace the labels of one video: the one door for what a person marks, in one step and only after a check.
-
-    Args:
-        project: must have the video or its frames, so that the spans can be checked against its length.
-        spans: columns of `SPAN_SCHEMA`, of this video alone; spans of one label must not overlap (`merge_spans`). With
-            none, nothing is marked any more. `background` stands for time that was looked at and rejected.
-        video: its id.
-        origin: who or what said so, such as `hand` or `review`; for the spans whose own `origin` is missing.
-        say: takes the lines for the user.
-
-    Returns:
-        What `labels/<id>.csv` now holds: columns of `SPAN_SCHEMA` and `origin`.
-
-    Raises:
-        HlkitError: lists every fault at once, spans of another video among them; no label changes then.
-    """
-    known = pl.col(ORIGIN) if ORIGIN in spans.columns else pl.lit(None, dtype=pl.String)
-    length = tables.length(project, video)
-    spans = check_spans(spans.with_columns(known.fill_null(origin).alias(ORIGIN)), {video: length})
-    _write_marks(project, spans, video, length, say)
-    return spans
-
-
-def _keep_labels(project: Project, spans: pl.DataFrame, source: str, redo: bool, say: Say) -> pl.DataFrame:
-    durations = {video: tables.length(project, video) for video in spans["video"].unique(maintain_order=True)}
-    spans = check_spans(spans, durations, source=source)
-    for video, length in durations.items():
-        mine = spans.filter(pl.col("video") == video)
-        if not already_done(project, "label", video, {"spans": mine.write_csv()}, redo, say):
-            _write_marks(project, mine, video, length, say)
-    return spans
-
-
-def _write_marks(project: Project, spans: pl.DataFrame, video: str, length: float, say: Say) -> None:
-    write_labels(spans, project.labels(video))
-    project.mark_done("label", video, {"spans": spans.write_csv()}, [project.labels(video)])
-    rejected = spans["label"] == BACKGROUND
-    seconds = spans["end"] - spans["start"]
-    aside = f", {format_time(float(seconds.filter(rejected).sum()))} looked at and rejected" if rejected.any() else ""
-    marked = float(seconds.filter(~rejected).sum())
-    say(f"{video}: {len(spans)} spans, {format_time(marked)} of {format_time(length)}{aside}.")

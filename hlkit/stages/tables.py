@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,32 @@ def length(project: Project, video: str) -> float:
         return probe(project.video(video)).duration
     made = _extraction(project, video)
     return made["frames"] / float(frame_rate(made["fps"]))
+
+
+class Lengths(Mapping[str, float]):
+    """The seconds of every video of a project, or of whose frames are here; each is read when it is asked for."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        stored = {index.parent.name for index in project.frames.glob("*/index.parquet")}
+        self.ids = sorted(stored | set(project.video_ids()))
+        self.known: dict[str, float] = {}
+
+    def __getitem__(self, video: str) -> float:
+        if video not in self.ids:
+            raise KeyError(video)
+        if video not in self.known:
+            self.known[video] = length(self.project, video)
+        return self.known[video]
+
+    def __contains__(self, video: object) -> bool:
+        return video in self.ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def source_of(project: Project, video: str) -> str:

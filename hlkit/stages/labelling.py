@@ -1,0 +1,237 @@
+"""Stages that take labels in and give them out: from files, from what was typed or marked, to other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from hlkit.agreement import Agreement, agreement
+from hlkit.labels import (
+    BACKGROUND,
+    ORIGIN,
+    Fps,
+    LabelFormat,
+    check_spans,
+    label_format,
+    map_labels,
+    merge_spans,
+    parse_spans,
+    read_labels,
+    write_labels,
+)
+from hlkit.project import HlkitError, Project, format_time, write_text
+from hlkit.stages import tables
+from hlkit.stages.common import Say, already_done
+
+# More names than this would not fit into a line.
+LABELS_SAID = 8
+
+
+def label(
+    project: Project,
+    source: Path | str,
+    *,
+    video: str | None = None,
+    fps: Fps | None = None,
+    format: LabelFormat | None = None,
+    classes: Mapping[str, str] | None = None,
+    add: bool = False,
+    redo: bool = False,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Take the label spans of a file into the project: `labels/<id>.csv` for each video that it names.
+
+    Labels that a video had before are replaced, and kept once more in `labels/<id>.csv.old`.
+
+    Args:
+        project: must already have the videos, so that the spans can be checked against their lengths.
+        source: a file of any format that `hlkit.labels.read_labels` reads, such as a CSV with the columns
+            `video,start,end,label`.
+        video: the video that all spans belong to; a CSV then needs no such column.
+        fps: frames a second, where the file counts frames and does not say (Scalabel, Label Studio, EDL).
+        format: which it is, where what it holds would be taken for another.
+        classes: other labels for those of the file, such as `{"Boss fight": "highlight", "*": ""}`; see
+            `hlkit.labels.map_labels`.
+        add: to the labels that are there, which else are replaced.
+        redo: take them again.
+        say: takes the lines for the user.
+
+    Returns:
+        What was taken: columns of `SPAN_SCHEMA` and `origin`, "import:" and the format unless the file has its own.
+
+    Raises:
+        HlkitError: lists every fault of the file at once; no label changes then.
+    """
+    spans = _imported(project, Path(source), video, fps, format, classes)
+    kept = {name: tables.marks_of(project, name) for name in spans["video"].unique(maintain_order=True)} if add else {}
+    before = [table for table in kept.values() if table is not None]
+    merged = merge_spans(pl.concat([*before, spans], how="diagonal")) if before else spans
+    _keep_labels(project, merged, str(source), replaces=not add, redo=redo, say=say)
+    names = sorted(set(spans["label"]))
+    if len(names) > 1:
+        more = f" and {len(names) - LABELS_SAID} more" if len(names) > LABELS_SAID else ""
+        say(f"The classes are {', '.join(names[:LABELS_SAID])}{more}. Others can be given for them (--class OLD=NEW).")
+    return spans
+
+
+def label_text(project: Project, text: str, *, video: str, say: Say = print) -> pl.DataFrame:
+    """Add typed highlights to a video's labels, such as `0:01:10-0:01:25, 0:07:00-0:07:31.5`.
+
+    Raises:
+        HlkitError: for a stretch that can't be read or lies outside the video; no label changes then.
+    """
+    spans = parse_spans(text, video=video).with_columns(pl.lit("hand").alias(ORIGIN))
+    known = tables.marks_of(project, video)
+    merged = merge_spans(spans if known is None else pl.concat([known, spans], how="diagonal"))
+    return _keep_labels(project, merged, "The typed times", replaces=False, redo=False, say=say)
+
+
+def label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: str, say: Say = print) -> pl.DataFrame:
+    """Replace the labels of one video: the one door for what a person marks, in one step and only after a check.
+
+    Args:
+        project: must have the video or its frames, so that the spans can be checked against its length.
+        spans: columns of `SPAN_SCHEMA`, of this video alone; spans of one label must not overlap (`merge_spans`). With
+            none, nothing is marked any more. `background` stands for time that was looked at and rejected.
+        video: its id.
+        origin: who or what said so, such as `hand` or `review`; for the spans whose own `origin` is missing.
+        say: takes the lines for the user.
+
+    Returns:
+        What `labels/<id>.csv` now holds: columns of `SPAN_SCHEMA` and `origin`.
+
+    Raises:
+        HlkitError: lists every fault at once, spans of another video among them; no label changes then.
+    """
+    length = tables.length(project, video)
+    spans = check_spans(_with_origin(spans, origin), {video: length})
+    _write_marks(project, spans, video, length, say)
+    return spans
+
+
+def export_labels(
+    project: Project,
+    target: Path | str,
+    *,
+    videos: Sequence[str] | None = None,
+    format: LabelFormat = "csv",
+    fps: Fps | None = None,
+    say: Say = print,
+) -> Path:
+    """Write the labels of the project to one file for another program.
+
+    Args:
+        project: must hold labels.
+        target: the file; one that is there is replaced.
+        videos: those that have labels, unless named.
+        format: one of `hlkit.labels.WRITTEN_FORMATS`.
+        fps: frames a second, for the formats that count frames.
+        say: takes the lines for the user.
+
+    Raises:
+        HlkitError: when there are no labels, or the format can't hold them; the file does not change then.
+    """
+    target = Path(target)
+    chosen = list(videos or tables.labelled_videos(project))
+    spans = _marks(project, chosen)
+    write_labels(spans, target, format=format, fps=fps)
+    say(f"{len(spans)} spans of {', '.join(chosen)} in {target}, as {format}.")
+    return target
+
+
+def agree(
+    project: Project,
+    source: Path | str,
+    *,
+    video: str | None = None,
+    fps: Fps | None = None,
+    format: LabelFormat | None = None,
+    classes: Mapping[str, str] | None = None,
+    say: Say = print,
+) -> Agreement:
+    """Hold the labels of a file against the project's: how far two labellers agree. Nothing changes.
+
+    Args:
+        project: must have labels of the videos that the file names.
+        source, video, fps, format, classes: as for `label`.
+        say: takes the lines for the user.
+
+    Raises:
+        HlkitError: for a faulty file, or when the project has no labels of one of its videos.
+    """
+    spans = _imported(project, Path(source), video, fps, format, classes)
+    videos: list[str] = [video] if video else spans["video"].unique().sort().to_list()
+    result = agreement(
+        _marks(project, videos), spans, durations={name: tables.length(project, name) for name in videos}
+    )
+    seen = format_time(result.seconds)
+    say(
+        f"{', '.join(videos)}: Cohen's kappa {result.kappa:.2f} (1 is full agreement, 0 that of chance); the same "
+        f"class in {result.same:.1%} of {seen} that both looked at; F1 of spans {result.event_f1:.2f}."
+    )
+    return result
+
+
+def _marks(project: Project, videos: Sequence[str]) -> pl.DataFrame:
+    """All that was said of these videos, with its origin where that is known."""
+    marks = {video: tables.marks_of(project, video) for video in videos}
+    there = [table for table in marks.values() if table is not None]
+    if not there or len(there) < len(marks):
+        missing = ", ".join(video for video, table in marks.items() if table is None) or "No video"
+        raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
+    return pl.concat(there, how="diagonal")
+
+
+def _imported(
+    project: Project,
+    source: Path,
+    video: str | None,
+    fps: Fps | None,
+    format: LabelFormat | None,
+    classes: Mapping[str, str] | None,
+) -> pl.DataFrame:
+    """The spans of a file, checked, with their origin."""
+    if video is not None:
+        tables.length(project, video)  # says what is missing before the file is blamed
+    format = format or label_format(source)
+    spans = read_labels(source, video=video, durations=tables.Lengths(project), fps=fps, format=format)
+    spans = _with_origin(spans, f"import:{format}")
+    return map_labels(spans, classes) if classes else spans
+
+
+def _with_origin(spans: pl.DataFrame, origin: str) -> pl.DataFrame:
+    known = pl.col(ORIGIN) if ORIGIN in spans.columns else pl.lit(None, dtype=pl.String)
+    return spans.with_columns(known.fill_null(origin).alias(ORIGIN))
+
+
+def _keep_labels(
+    project: Project, spans: pl.DataFrame, source: str, *, replaces: bool, redo: bool, say: Say
+) -> pl.DataFrame:
+    durations = {video: tables.length(project, video) for video in spans["video"].unique(maintain_order=True)}
+    spans = check_spans(spans, durations, source=source)
+    for video, length in durations.items():
+        mine = spans.filter(pl.col("video") == video)
+        if not already_done(project, "label", video, {"spans": mine.write_csv()}, redo, say):
+            if replaces:
+                _keep_old(project, video, say)
+            _write_marks(project, mine, video, length, say)
+    return spans
+
+
+def _keep_old(project: Project, video: str, say: Say) -> None:
+    file = project.labels(video)
+    if file.is_file():
+        write_text(old := file.with_name(f"{file.name}.old"), file.read_text(encoding="utf-8"))
+        say(f"{video}: its labels of before are in {old}.")
+
+
+def _write_marks(project: Project, spans: pl.DataFrame, video: str, length: float, say: Say) -> None:
+    write_labels(spans, project.labels(video))
+    project.mark_done("label", video, {"spans": spans.write_csv()}, [project.labels(video)])
+    rejected = spans["label"] == BACKGROUND
+    seconds = spans["end"] - spans["start"]
+    aside = f", {format_time(float(seconds.filter(rejected).sum()))} looked at and rejected" if rejected.any() else ""
+    marked = float(seconds.filter(~rejected).sum())
+    say(f"{video}: {len(spans)} spans, {format_time(marked)} of {format_time(length)}{aside}.")
