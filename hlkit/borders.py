@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hlkit.fingerprints import SIDE, decode_pictures, relief
+from hlkit.fingerprints import SIDE, TILE, TILE_NOISE, decode_pictures, relief
 from hlkit.video import VideoInfo
 
 # What is compared around an end: a coarse end may be wrong by a second or two where the picture turns fast.
@@ -161,20 +161,36 @@ def _border(side: _Side, other: _Side | None, rate: Fraction, coarse: float, *, 
 
 
 def _shares(side: _Side, other: _Side | None) -> tuple[np.ndarray, np.ndarray]:
-    """The share of the clip's own picture in each of the reel's, beside the neighbour's where it is known; weights."""
-    own, shown = side.stream, side.reel
+    """The share of the clip's own picture in each of the reel's, beside the neighbour's where it is known; weights.
+
+    The median over the tiles: a title, or a weapon that another clip shows too, spoils or feigns a few of them.
+    """
+    own, shown = _tiles(side.stream), _tiles(side.reel)
     beside = np.zeros_like(own)
     if other is not None and len(other.numbers):
         _, here, there = np.intersect1d(side.numbers, other.numbers, return_indices=True)
-        beside[here] = other.stream[there]
-    aa, bb, ab = (own**2).sum(1), (beside**2).sum(1), (own * beside).sum(1)
-    ra, rb = (shown * own).sum(1), (shown * beside).sum(1)
+        beside[here] = _tiles(other.stream)[there]
+    aa, bb, ab = (own**2).sum(2), (beside**2).sum(2), (own * beside).sum(2)
+    ra, rb = (shown * own).sum(2), (shown * beside).sum(2)
     # A little damping keeps pictures that are alike from being told apart by noise.
-    damping = 0.02 * (aa + bb) + 1e-3
+    damping = 0.02 * (aa + bb) + TILE**2 * TILE_NOISE**2
     aa, bb = aa + damping, bb + damping
     share = (ra * bb - rb * ab) / np.maximum(aa * bb - ab**2, 1e-6)
-    energy = (own**2).sum(1)
-    return share, energy / (energy + np.median(energy) / 4 + 1e-3)
+    energy = aa - damping
+    weight = energy / (energy + np.median(energy) + 1e-3)
+    return _weighted_median(share, weight), weight.mean(axis=1)
+
+
+def _tiles(reliefs: np.ndarray) -> np.ndarray:
+    return reliefs.reshape(len(reliefs), -1, TILE**2)
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Of each row, (n,) from (n, k)."""
+    order = np.argsort(values, axis=1)
+    ranked = np.take_along_axis(weights, order, 1).cumsum(axis=1)
+    middle = (ranked < ranked[:, -1:] / 2).sum(axis=1)
+    return np.take_along_axis(values, order, 1)[np.arange(len(values)), np.minimum(middle, values.shape[1] - 1)]
 
 
 def fit_end(shares: np.ndarray, weights: np.ndarray, longest: int) -> int:
@@ -198,7 +214,7 @@ def fit_end(shares: np.ndarray, weights: np.ndarray, longest: int) -> int:
     for fade in range(0, min(longest, count - 1) + 1, 2 if longest > 30 else 1):
         for full in range(0, count - fade + 1):
             line = np.clip(1 - (steps - full + 1) / (fade + 1), 0.0, 1.0)
-            cost = float((weights * (values - line) ** 2).sum())
+            cost = float((weights * np.abs(values - line)).sum())
             if fade not in best or cost < best[fade][0]:
                 best[fade] = (cost, full + fade)
     cut_cost, cut = best[0]
