@@ -8,7 +8,7 @@ such a line through the shares, and a clip reaches as far as anything of it is s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -26,16 +26,31 @@ LONGEST_FADE = 1.5
 HIGHEST_RATE = 60
 # A fade must explain the shares better than a cut by this share of what the cut leaves unexplained.
 FADE_GAIN = 0.3
+# An editor's cut or short fade takes the shares down by so much (of 1), between so many pictures before and after it.
+CLEAR_DROP, BESIDE, CLEAR_FADE = 0.6, 8, 0.8
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of a reel, `[start, end)` s, and what to add to a time there to get the stream's, at both ends."""
+    """A stretch of a reel, `[start, end)` s, and what to add to a time there to get the stream's, at both ends.
+
+    `clear_ends` counts those of its ends at which the reel plainly leaves the stream, by a cut or a short fade.
+    """
 
     start: float
     end: float
     begin_offset: float
     end_offset: float
+    clear_ends: int = 0
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a clip ends: after `stop` pictures, the last `fade` of which are mixed; by how much the shares `drop`."""
+
+    stop: int
+    fade: int
+    drop: float
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,12 @@ def refine(
         right = sides[number + 1][0][1] if number + 1 < len(clips) else None
         first = clips[number - 1].end - INSIDE_SECONDS / 2 if number else 0.0
         last = clips[number + 1].start + INSIDE_SECONDS / 2 if number + 1 < len(clips) else len(reel) / reel_rate
-        start = _border(before, left, reel_rate, clip.start, forwards=False)
-        end = _border(after, right, reel_rate, clip.end, forwards=True)
+        start, clear_start = _border(before, left, reel_rate, clip.start, forwards=False)
+        end, clear_end = _border(after, right, reel_rate, clip.end, forwards=True)
+        clear_start, clear_end = clear_start or start <= 2 / reel_rate, clear_end or end >= (len(reel) - 2) / reel_rate
         start, end = max(start, float(first), -begin_offset), min(end, float(last), stream.duration - end_offset)
         if end > start:
-            result.append(replace(clip, start=start, end=end, begin_offset=begin_offset, end_offset=end_offset))
+            result.append(Clip(start, end, begin_offset, end_offset, clear_start + clear_end))
     return result
 
 
@@ -146,18 +162,18 @@ def _reliefs(pictures: np.ndarray, shared: np.ndarray) -> np.ndarray:
     return (relief(pictures, SIDE) - shared).reshape(len(pictures), -1)
 
 
-def _border(side: _Side, other: _Side | None, rate: Fraction, coarse: float, *, forwards: bool) -> float:
-    """The reel's time at which the clip ends (`forwards`) or begins."""
+def _border(side: _Side, other: _Side | None, rate: Fraction, coarse: float, *, forwards: bool) -> tuple[float, bool]:
+    """The reel's time at which the clip ends (`forwards`) or begins, and whether it plainly does."""
     if not len(side.numbers):
-        return coarse
+        return coarse, False
     shares, weights = _shares(side, other)
     numbers = side.numbers
     if not forwards:
         shares, weights, numbers = shares[::-1], weights[::-1], numbers[::-1]
-    step = fit_end(shares, weights, round(LONGEST_FADE * rate))
-    # `step` pictures, counted from inside, belong to the clip.
-    border = numbers[0] + step if forwards else numbers[0] - step + 1
-    return float(border / rate)
+    end = fit_end(shares, weights, round(LONGEST_FADE * rate))
+    # `end.stop` pictures, counted from inside, belong to the clip.
+    border = numbers[0] + end.stop if forwards else numbers[0] - end.stop + 1
+    return float(border / rate), end.drop >= CLEAR_DROP and end.fade <= CLEAR_FADE * rate
 
 
 def _shares(side: _Side, other: _Side | None) -> tuple[np.ndarray, np.ndarray]:
@@ -193,18 +209,17 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, order, 1)[np.arange(len(values)), np.minimum(middle, values.shape[1] - 1)]
 
 
-def fit_end(shares: np.ndarray, weights: np.ndarray, longest: int) -> int:
+def fit_end(shares: np.ndarray, weights: np.ndarray, longest: int) -> End:
     """How many pictures, counted from the inside, hold anything of the clip.
+
+    A line that is high first, falls over 0 to `longest` pictures and is 0 then is laid through the shares.
 
     Args:
         shares: (n,) of the clip in each picture, from the inside to the outside.
         weights: (n,) how far each share can be trusted.
         longest: pictures of the longest fade.
 
-    Returns:
-        0 to n: where a line that is high first, falls over 0 to `longest` pictures and is 0 then, fits best.
-
-    Example: shares 1, 1, 1, 0.02, 0 give 3; shares 1, 1, 0.75, 0.5, 0.25, 0, 0 give 5.
+    Example: shares 1, 1, 1, 0.02, 0 stop at 3; shares 1, 1, 0.75, 0.5, 0.25, 0, 0 at 5, with a fade of 3.
     """
     count = len(shares)
     level = np.median(shares[: max(1, count // 4)])
@@ -212,11 +227,14 @@ def fit_end(shares: np.ndarray, weights: np.ndarray, longest: int) -> int:
     steps = np.arange(count)
     best: dict[int, tuple[float, int]] = {}
     for fade in range(0, min(longest, count - 1) + 1, 2 if longest > 30 else 1):
-        for full in range(0, count - fade + 1):
-            line = np.clip(1 - (steps - full + 1) / (fade + 1), 0.0, 1.0)
-            cost = float((weights * np.abs(values - line)).sum())
-            if fade not in best or cost < best[fade][0]:
-                best[fade] = (cost, full + fade)
-    cut_cost, cut = best[0]
+        full = np.arange(0, count - fade + 1)
+        lines = np.clip(1 - (steps - full[:, None] + 1) / (fade + 1), 0.0, 1.0)
+        costs = (weights * np.abs(values - lines)).sum(axis=1)
+        chosen = int(costs.argmin())
+        best[fade] = (float(costs[chosen]), chosen + fade)
     fade = min(best, key=lambda each: best[each][0])
-    return best[fade][1] if best[fade][0] < (1 - FADE_GAIN) * cut_cost else cut
+    if best[fade][0] >= (1 - FADE_GAIN) * best[0][0]:
+        fade = 0
+    stop = best[fade][1]
+    inside, outside = values[max(0, stop - fade - BESIDE) : stop - fade], values[stop : stop + BESIDE]
+    return End(stop, fade, float(np.median(inside) - np.median(outside)) if len(inside) and len(outside) else 0.0)
