@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from hlkit.evidence import REPEAT_LIKENESS, REPEAT_MOVEMENT, VOTES_RATIO, Eviden
 from hlkit.fingerprints import SIDE, decode_pictures, relief, tile_prints, unit_prints
 from hlkit.glimpses import Glimpses, stored_frames, worthwhile_stream
 from hlkit.labels import DEFAULT_LABEL, SPAN_SCHEMA
-from hlkit.landmarks import agreements, landmarks, votes
+from hlkit.landmarks import LANDMARKS, agreements, landmarks, votes
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.tracing import FINER, trace
 from hlkit.video import VideoInfo, probe
@@ -40,6 +41,10 @@ SHORTEST_SECONDS = 1.0
 SAME_OFFSET, SAME_CLIP_SECONDS = 0.15, 2.0
 # From so many pictures the mean picture of a stream is taken.
 MEAN_PICTURES = 2000
+# Dense enough to find a keyframe's like in a reel.
+SCAN_RATE = Fraction(12)
+EMPTY = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
+NOTHING = np.zeros(0, dtype=LANDMARKS)
 
 _log = logging.getLogger(__name__)
 
@@ -70,30 +75,66 @@ def match_reel(
         progress: show progress bars.
 
     Returns:
-        Columns of `SPAN_SCHEMA`, by start, disjoint for each clip of the reel: `start` and `end` are seconds of the
-        stream. And `reel_start`, `reel_end`, s, where the reel shows it; `confidence`, 0 to 1; `reason`, what speaks
-        for it.
+        Columns of `SPAN_SCHEMA`, by start: `start` and `end` are seconds of the stream; a stretch that the reel shows
+        twice has two rows. And `reel_start`, `reel_end`, s, where the reel shows it; `confidence`, 0 to 1; `reason`,
+        what speaks for it.
 
     Raises:
         HlkitError: when one of them can't be read, or both are the same file.
     """
-    info, reel_info = probe(stream), probe(reel)
-    if Path(stream).resolve() == Path(reel).resolve():
-        raise HlkitError(f"{stream} is both the stream and the reel. Give the video that was cut from the stream.")
-    rate = min(reel_info.fps, REEL_RATE)
-    shown = decode_pictures(reel, rate=rate, desc="reel", progress=progress)
+    return match_reels(stream, [reel], video=video, label=label, frames=frames, root=root, progress=progress)[0]
+
+
+def match_reels(
+    stream: Path,
+    reels: Sequence[Path],
+    *,
+    video: str | None = None,
+    label: str = DEFAULT_LABEL,
+    frames: pl.DataFrame | None = None,
+    root: Path | None = None,
+    progress: bool = True,
+) -> list[pl.DataFrame]:
+    """What `match_reel` gives, for each of several reels or clips of one stream, which is read once."""
+    info = probe(stream)
+    for reel in reels:
+        if Path(stream).resolve() == Path(reel).resolve():
+            raise HlkitError(f"{stream} is both the stream and the reel. Give the video that was cut from the stream.")
+    shown = [_read(reel, progress) for reel in reels]
     if frames is None or root is None:
-        glimpses = worthwhile_stream(info, shown[_places(len(shown), rate, REEL_RATE * 2 / 5)], progress=progress)
+        some = [pictures[_places(len(pictures), rate, SCAN_RATE)] for pictures, rate in shown]
+        glimpses = worthwhile_stream(info, np.concatenate([EMPTY, *some]), progress=progress)
     else:
         glimpses = stored_frames(frames, root, progress=progress)
-    if not glimpses.known.any() or not len(shown):
-        return pl.DataFrame(schema=MATCH_SCHEMA)
-    sight = _sight(glimpses, shown[_places(len(shown), rate, glimpses.rate * FINER)])
-    clips = _seen(info, sight, glimpses, shown, rate)
-    if not clips:
-        return pl.DataFrame(schema=MATCH_SCHEMA)
-    heard = agreements(landmarks(stream, progress=progress), landmarks(reel, desc="reel", progress=progress))
-    return _judged(clips, sight, glimpses, heard, video or Path(stream).stem, label)
+    found: list[pl.DataFrame] = []
+    sounds: np.ndarray | None = None
+    for reel, (pictures, rate) in zip(reels, shown, strict=True):
+        if not glimpses.known.any() or not len(pictures):
+            found.append(pl.DataFrame(schema=MATCH_SCHEMA))
+            continue
+        sight = _sight(glimpses, pictures[_places(len(pictures), rate, glimpses.rate * FINER)])
+        clips = _seen(info, sight, glimpses, pictures, rate)
+        # The sound of hours is read when there is something to be confirmed.
+        if clips and sounds is None:
+            sounds = landmarks(stream, progress=progress)
+        heard = agreements(sounds if clips and sounds is not None else NOTHING, _heard(reel, clips, progress))
+        found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem, label))
+    return found
+
+
+def _read(reel: Path, progress: bool) -> tuple[np.ndarray, Fraction]:
+    rate = min(probe(reel).fps, REEL_RATE)
+    return decode_pictures(reel, rate=rate, desc="reel", progress=progress), rate
+
+
+def _heard(reel: Path, clips: list[Clip], progress: bool) -> np.ndarray:
+    return landmarks(reel, desc="reel's sound", progress=progress) if clips else NOTHING
+
+
+def _places(count: int, rate: Fraction, wanted: Fraction) -> np.ndarray:
+    """Of `count` pictures at `rate`, the numbers of those on screen at `i / wanted` s."""
+    total = math.ceil(count * wanted / rate)
+    return np.array([int(step * rate / wanted) for step in range(total)], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -111,12 +152,6 @@ def _sight(glimpses: Glimpses, steps: np.ndarray) -> _Sight:
     stream = unit_prints(prints, shared)
     stream[~glimpses.known] = 0.0
     return _Sight(stream, unit_prints(tile_prints(steps), shared), steps)
-
-
-def _places(count: int, rate: Fraction, wanted: Fraction) -> np.ndarray:
-    """Of `count` pictures at `rate`, the numbers of those on screen at `i / wanted` s."""
-    total = math.ceil(count * wanted / rate)
-    return np.array([int(step * rate / wanted) for step in range(total)], dtype=np.int64)
 
 
 def _seen(info: VideoInfo, sight: _Sight, glimpses: Glimpses, shown: np.ndarray, rate: Fraction) -> list[Clip]:
@@ -191,5 +226,5 @@ def _judged(
             rows.append((video, start, end, label, clip.start, clip.end, evidence.confidence, evidence.reason))
     if repeated:
         many = f"What the reel shows at {', '.join(repeated)} is in the stream more than once"
-        warnings.warn(f"{many}, so it is left out. Mark it by hand.", HlkitWarning, stacklevel=3)
+        warnings.warn(f"{many}, so it is left out. Mark it by hand.", HlkitWarning, stacklevel=4)
     return pl.DataFrame(rows, schema=MATCH_SCHEMA, orient="row").sort("start", "reel_start")

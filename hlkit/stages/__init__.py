@@ -13,6 +13,7 @@ from hlkit.stages.intake import channel, download, frames, label, label_text
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
+from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.scorecard import report_pages, score
 
@@ -35,6 +36,8 @@ __all__ = [
     "label_sheet",
     "label_text",
     "link",
+    "match",
+    "match_clips",
     "overview",
     "pull",
     "push",
