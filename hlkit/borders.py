@@ -24,6 +24,8 @@ OFFSET_REACH = 0.2
 LONGEST_FADE = 1.5
 # A rate above this shows no border more exactly, and costs decoding.
 HIGHEST_RATE = 60
+# Mean likenesses this close are the same.
+SAME_LIKENESS = 0.003
 # A fade must explain the shares better than a cut by this share of what the cut leaves unexplained.
 FADE_GAIN = 0.3
 # An editor's cut or short fade takes the shares down by so much (of 1), between so many pictures before and after it.
@@ -55,8 +57,12 @@ class End:
 
 @dataclass(frozen=True)
 class _Side:
-    """What was decoded near one end: the reel's pictures `numbers`, and the stream's at that time, as reliefs."""
+    """What was decoded near one end: the reel's pictures `numbers`, and the stream's at that time, as reliefs.
 
+    `offset` is the exact one; None where the pictures there don't tell it.
+    """
+
+    offset: float | None
     numbers: np.ndarray  # (n,)
     reel: np.ndarray  # (n, d)
     stream: np.ndarray  # (n, d)
@@ -80,9 +86,10 @@ def refine(
     ]
     result = []
     for number, clip in enumerate(clips):
-        (begin_offset, before), (end_offset, after) = sides[number]
-        left = sides[number - 1][1][1] if number else None
-        right = sides[number + 1][0][1] if number + 1 < len(clips) else None
+        before, after = sides[number]
+        begin_offset, end_offset = _offsets(clip, before.offset, after.offset)
+        left = sides[number - 1][1] if number else None
+        right = sides[number + 1][0] if number + 1 < len(clips) else None
         first = clips[number - 1].end - INSIDE_SECONDS / 2 if number else 0.0
         last = clips[number + 1].start + INSIDE_SECONDS / 2 if number + 1 < len(clips) else len(reel) / reel_rate
         start, clear_start = _border(before, left, reel_rate, clip.start, forwards=False)
@@ -94,6 +101,16 @@ def refine(
     return result
 
 
+def _offsets(clip: Clip, begin: float | None, end: float | None) -> tuple[float, float]:
+    """The offsets at both ends: where one end stands still, the other one's tells it."""
+    drift = clip.end_offset - clip.begin_offset if abs(clip.end_offset - clip.begin_offset) > OFFSET_REACH else 0.0
+    if begin is None and end is None:
+        return clip.begin_offset, clip.end_offset
+    if begin is None:
+        return (end or 0.0) - drift, end or 0.0
+    return begin, begin + drift if end is None else end
+
+
 def _look(
     clip: Clip,
     stream: VideoInfo,
@@ -102,8 +119,8 @@ def _look(
     shared: np.ndarray,
     *,
     at_end: bool = True,
-) -> tuple[float, _Side]:
-    """The exact offset near one end of a clip, and the pictures there."""
+) -> _Side:
+    """The pictures near one end of a clip, and the exact offset there."""
     middle = (clip.start + clip.end) / 2
     if at_end:
         low, high, offset = max(middle, clip.end - INSIDE_SECONDS), clip.end + OUTSIDE_SECONDS, clip.end_offset
@@ -116,27 +133,27 @@ def _look(
     pictures = decode_pictures(stream.path, rate=rate, start=begin, end=end, progress=False)
     shown = _reliefs(reel[numbers], shared)
     if not len(pictures) or not len(numbers):
-        return offset, _Side(numbers[:0], shown[:0], shown[:0])
+        return _Side(None, numbers[:0], shown[:0], shown[:0])
     source = _reliefs(pictures, shared)
     inside = (numbers / float(reel_rate) < clip.end) & (numbers / float(reel_rate) >= clip.start)
     times = numbers / float(reel_rate) + offset - begin
     shift = _exact_shift(times[inside], shown[inside], source, float(rate))
-    places = (times + shift) * float(rate)
-    return offset + shift, _Side(numbers, shown, _most_alike(shown, source, places))
+    places = (times + (shift or 0.0)) * float(rate)
+    return _Side(None if shift is None else offset + shift, numbers, shown, _most_alike(shown, source, places))
 
 
-def _exact_shift(times: np.ndarray, shown: np.ndarray, source: np.ndarray, rate: float) -> float:
-    """By how many seconds to move `times` so that the pictures are most alike; the middle of equally good shifts."""
+def _exact_shift(times: np.ndarray, shown: np.ndarray, source: np.ndarray, rate: float) -> float | None:
+    """By how many seconds to move `times` so that the pictures are most alike; None where nothing moves to tell it."""
     if not len(times):
-        return 0.0
+        return None
     reach = round(OFFSET_REACH * rate * 2)
     shifts = np.arange(-reach, reach + 1) / (2 * rate)
-    scores = []
-    for shift in shifts:
+    scores = np.zeros(len(shifts))
+    for number, shift in enumerate(shifts):
         places = np.clip(((times + shift) * rate).astype(np.int64), 0, len(source) - 1)
-        scores.append(_likeness(shown, source[places]).mean())
-    best = np.flatnonzero(np.array(scores) >= max(scores) - 1e-3)
-    return float(shifts[best].mean()) if np.ptp(shifts[best]) < OFFSET_REACH else float(shifts[int(np.argmax(scores))])
+        scores[number] = _likeness(shown, source[places]).mean()
+    best = shifts[scores >= scores.max() - SAME_LIKENESS]
+    return float(best.mean()) if np.ptp(best) < OFFSET_REACH else None
 
 
 def _most_alike(shown: np.ndarray, source: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ MAX_PER_STEP = 3
 MAX_TRACKS = 600
 # Offsets this close are one clip whose clock drifts (23.976 for 24 pictures a second) or lies between two steps.
 DRIFT = 1
-# A track is followed this far beyond the windows that spoke for it, in steps of the stream.
-REACH = 9
+# A track is followed this far beyond the windows that spoke for it, in steps of the stream, and on in strides as long
+# as its pictures are alike: a still picture, which could be from anywhere, belongs to the movement beside it.
+REACH, STRIDE, TAIL = 9, 30, 4
 
 # Likeness of a picture that speaks neither for nor against a clip, and what a change from clip to clip costs: as much
 # as four like pictures gain.
@@ -123,6 +124,20 @@ def likeness_along(track: Track, stream: np.ndarray, reel: np.ndarray) -> np.nda
     return result
 
 
+def followed(track: Track, stream: np.ndarray, reel: np.ndarray, count: int) -> Track:
+    """The track as far as its pictures stay alike, in a reel of `count` steps."""
+    first, stop = track.first, track.stop
+    while first > 0 and _alike(Track(track.offset, first, min(stop, first + TAIL)), stream, reel):
+        first = max(0, first - STRIDE)
+    while stop < count and _alike(Track(track.offset, max(first, stop - TAIL), stop), stream, reel):
+        stop = min(count, stop + STRIDE)
+    return Track(track.offset, first, stop)
+
+
+def _alike(end: Track, stream: np.ndarray, reel: np.ndarray) -> bool:
+    return bool(likeness_along(end, stream, reel).mean() > NEUTRAL)
+
+
 def best_path(tracks: list[Track], likeness: list[np.ndarray], count: int) -> list[int]:
     """For each coarse step of the reel the number of the track that it runs along, -1 for none (Viterbi)."""
     offsets = np.array([track.offset for track in tracks])
@@ -157,6 +172,7 @@ def trace(stream: np.ndarray, reel: np.ndarray) -> list[Run]:
     """
     count = len(reel) // FINER
     tracks = tracks_of(find_windows(stream, reel), count)
+    tracks = [followed(track, stream, reel, count) for track in tracks]
     likeness = [likeness_along(track, stream, reel) for track in tracks]
     path = best_path(tracks, likeness, count)
     return list(_runs(path, tracks, likeness))
