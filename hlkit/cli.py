@@ -30,6 +30,7 @@ CutMode = Literal["smart", "keyframe", "encode"]
 Shape = Literal["source", "16:9", "9:16"]
 ReelSource = Literal["local", "remote"]
 SequenceKind = Literal["gru", "lstm", "none"]
+Rest = Literal["background", "near"]
 
 # The shell's number for a program that Ctrl-C has ended.
 STOPPED = 130
@@ -240,6 +241,33 @@ def export_labels(
 ) -> None:
     """Write the project's labels to a file for another program."""
     stages.export_labels(Project(project), target, videos=videos, format=format, fps=fps)
+
+
+@_example("match best-of-saturday.mp4 --video saturday")
+def match(
+    video: Annotated[str, typer.Option("--video", metavar="ID", help="The stream's recording in the project.")],
+    reels: Annotated[
+        list[Path] | None, typer.Argument(metavar="[REEL]...", help="Highlight videos that were cut from the stream.")
+    ] = None,
+    clips: Annotated[bool, typer.Option("--clips", help="Use the clips that viewers made on Twitch.")] = False,
+    rest: Annotated[
+        Rest | None,
+        typer.Option(
+            help="What they don't show was seen and rejected: all of it (background), or what is near to what they "
+            "show. Left out: background for reels, near for clips."
+        ),
+    ] = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Label a stream by what was published of it: highlight videos, or clips."""
+    if bool(reels) == clips:
+        raise typer.BadParameter("Give highlight videos, or --clips.")
+    if clips:
+        stages.match_clips(Project(project), video=video, rest=rest or "near", redo=redo)
+    elif reels:
+        stages.match(Project(project), reels, video=video, rest=rest or "background", redo=redo)
 
 
 @_example("push r2://my-bucket/my-stream")

@@ -14,6 +14,7 @@ from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
+from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.reviewing import relearn, review, review_chart
 from hlkit.stages.scorecard import report_pages, score
@@ -40,6 +41,8 @@ __all__ = [
     "label_spans",
     "label_text",
     "link",
+    "match",
+    "match_clips",
     "overview",
     "pull",
     "push",

@@ -1,0 +1,255 @@
+"""Stages that label a video by what was published of it: a highlight video, or the clips that viewers made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import polars as pl
+
+from hlkit.frames import read_index
+from hlkit.glimpses import LEAST_RATE
+from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, check_spans, read_labels, write_labels
+from hlkit.matching import MATCH_SCHEMA, match_reels
+from hlkit.project import HlkitError, Project, fingerprint, format_time
+from hlkit.records import read_record
+from hlkit.stages import tables
+from hlkit.stages.common import Say, already_done
+from hlkit.video import frame_rate
+
+Rest = Literal["background", "near"]
+
+# Who cut a clip has seen what is so near to it, and left it out.
+NEAR_SECONDS = 30.0
+# A rest shorter than this is where two clips meet.
+SHORTEST_REST = 1.0
+MAX_CLIPS = 20
+
+
+def match(
+    project: Project,
+    reels: str | Path | Sequence[str | Path],
+    *,
+    video: str,
+    rest: Rest = "background",
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Label a video by highlight videos that were cut from it: what they show are highlights.
+
+    Labels from elsewhere stay as they are and come first where both cover the same time; an earlier match of a reel of
+    the same name is replaced.
+
+    Args:
+        project: must hold the video; its frames, where it has some of the whole picture, save decoding it.
+        reels: files; each is held against the video by itself.
+        video: the id of the stream's recording.
+        rest: what the reels don't show. Who published a reel saw all of the stream and chose, so it is `background`:
+            looked at and rejected. With `near` only the half minute before and after each highlight is.
+        redo: look again.
+        progress: show progress bars.
+        say: takes the lines for the user.
+
+    Returns:
+        The columns of `hlkit.matching.match_reel`, of all reels.
+
+    Raises:
+        HlkitError: when a file can't be read, or `rest` is another word.
+    """
+    files = [Path(reel) for reel in ([reels] if isinstance(reels, (str, Path)) else reels)]
+    return _match(project, files, [f"reel:{file.stem}" for file in files], video, rest, redo, progress, say)
+
+
+def match_clips(
+    project: Project,
+    *,
+    video: str,
+    limit: int = MAX_CLIPS,
+    rest: Rest = "near",
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Label a Twitch VOD by the clips that viewers made of it, the most seen first.
+
+    Twitch tells when somebody made a clip, not where in the stream it lies; so the clips are downloaded for a moment
+    and looked for in the video.
+
+    Args:
+        project: must hold the video, downloaded from Twitch, which brings the list of its clips.
+        video: its id.
+        limit: so many clips at most.
+        rest: as in `match`; viewers made clips of what they saw, which says little about the rest.
+        redo: look again.
+        progress: show progress bars.
+        say: takes the lines for the user.
+
+    Returns:
+        The columns of `hlkit.matching.match_reel`, of all clips.
+
+    Raises:
+        HlkitError: when the video has no list of clips, or one can't be downloaded.
+    """
+    from hlkit.download import download
+
+    clips = clips_of(project, video)[:limit]
+    if not clips:
+        say(f"{video}: no clips were made of it.")
+        return pl.DataFrame(schema=MATCH_SCHEMA)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [
+            download(clip["link"], Path(folder), video_id=f"clip{number}", progress=progress)
+            for number, clip in enumerate(clips, start=1)
+        ]
+        origins = [f"clip:{clip['link'].rstrip('/').rsplit('/', 1)[-1]}" for clip in clips]
+        return _match(project, files, origins, video, rest, redo, progress, say)
+
+
+def clips_of(project: Project, video: str) -> list[dict[str, Any]]:
+    """The clips that viewers made of a VOD, as `hlkit.channel.read_clips` gives them, the most seen first.
+
+    Raises:
+        HlkitError: when the project does not know of any, since the video was not downloaded from Twitch.
+    """
+    project.video(video)
+    file = project.videos / f"{video}.json"
+    remedy = f"The clips of '{video}' come along when it is downloaded from Twitch: `hlkit download LINK --redo`."
+    clips = read_record(file, {"source": str}, remedy=remedy).get("clips")
+    if not isinstance(clips, list) or not all(
+        isinstance(clip, dict) and {"link", "views"} <= set(clip) for clip in clips
+    ):
+        raise HlkitError(f"{file} has no list of clips. {remedy}")
+    return sorted(clips, key=lambda clip: -clip["views"])
+
+
+def _match(
+    project: Project,
+    files: Sequence[Path],
+    origins: Sequence[str],
+    video: str,
+    rest: Rest,
+    redo: bool,
+    progress: bool,
+    say: Say,
+) -> pl.DataFrame:
+    if rest not in get_args(Rest):
+        raise HlkitError(f"The rest is '{rest}'; background and near are allowed.")
+    stream = project.video(video)
+    made_from = {"video": fingerprint(stream), "reels": [fingerprint(file) for file in files], "rest": rest}
+    kept = project.root / ".stages" / f"match-{video}.parquet"
+    if kept.is_file() and already_done(project, "match", video, made_from, redo, say):
+        return pl.read_parquet(kept)
+    frames = stored_frames_of(project, video)
+    found = match_reels(stream, files, video=video, frames=frames, root=project.frames, progress=progress)
+    length = tables.length(project, video)
+    labels = _all_labels(project, video)
+    for file, origin, table in zip(files, origins, found, strict=True):
+        labels = with_match(labels, table, origin=origin)
+        seconds = format_time(float((table["end"] - table["start"]).sum()))
+        shown = f"{table.height} stretches of it, {seconds}" if table.height else "nothing of it"
+        say(f"{video}: {file.name} shows {shown}.")
+    matches = pl.concat(found)
+    if matches.is_empty():
+        return matches
+    origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
+    labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
+    _label_spans(project, labels, video=video, origin=origin, say=say)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    matches.write_parquet(kept)
+    # Labels may be edited afterwards; that is no reason to look again.
+    project.mark_done("match", video, made_from, [kept])
+    return matches
+
+
+def stored_frames_of(project: Project, video: str) -> pl.DataFrame | None:
+    """The video's frames table where its frames show the whole picture and recording; None otherwise."""
+    made = tables.frame_settings(project, video)
+    if made is None or made.box is not None or frame_rate(made.fps) < LEAST_RATE:
+        return None
+    index = read_index(project.frames / video)
+    whole = index["time"][0] == 0 and index["time"][-1] > tables.length(project, video) - 2
+    return index if whole else None
+
+
+def _all_labels(project: Project, video: str) -> pl.DataFrame:
+    """All label spans of a video, those of background too, with the column `origin`."""
+    file = project.labels(video)
+    labels = read_labels(file, video=video) if file.is_file() else pl.DataFrame(schema=SPAN_SCHEMA)
+    if "origin" not in labels.columns:
+        labels = labels.with_columns(origin=pl.lit(None, dtype=pl.String))
+    return labels.select(*SPAN_SCHEMA.names(), "origin")
+
+
+def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> pl.DataFrame:
+    """The labels of one video and what a reel shows of it, by start.
+
+    Labels of other origins stay and come first; background that an earlier match wrote gives way to what is shown.
+
+    Args:
+        labels: columns of `SPAN_SCHEMA` and `origin`.
+        matches: the columns of `hlkit.matching.match_reel`.
+        origin: of the matches; what `labels` has of that origin goes.
+    """
+    rest = pl.col("label").eq(DEFAULT_CLASSES[0]) & pl.col("origin").fill_null("").str.contains("^(reel|clip)s?(:|$)")
+    labels = labels.filter(pl.col("origin").ne_missing(origin))
+    marked, auto = labels.filter(~rest), labels.filter(rest)
+    shown = subtract(_ranges(matches), _ranges(marked))
+    rows = [(matches["video"][0], start, end, DEFAULT_LABEL, origin) for start, end in shown]
+    for video, start, end, label, source in auto.iter_rows():
+        rows += [(video, *piece, label, source) for piece in subtract([(start, end)], shown)]
+    return pl.concat([marked, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
+
+
+def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Rest, origin: str) -> pl.DataFrame:
+    """The labels and, as background, what no label covers: all of it, or what is near to a highlight.
+
+    Args:
+        labels: columns of `SPAN_SCHEMA` and `origin`, of one video.
+        video: its id.
+        length: of the video, s.
+        rest: `background` for all, `near` for `NEAR_SECONDS` on both sides of each label of this origin.
+        origin: of the background.
+    """
+    free = [(0.0, length)]
+    if rest == "near":
+        kind = origin.rstrip("s").partition(":")[0]
+        mine = labels.filter(pl.col("origin").fill_null("").str.starts_with(kind), pl.col("label") == DEFAULT_LABEL)
+        free = [(max(0.0, start - NEAR_SECONDS), min(length, end + NEAR_SECONDS)) for start, end in _ranges(mine)]
+    gaps = [gap for gap in subtract(free, _ranges(labels)) if gap[1] - gap[0] >= SHORTEST_REST]
+    rows = [(video, start, end, DEFAULT_CLASSES[0], origin) for start, end in gaps]
+    return pl.concat([labels, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
+
+
+def _ranges(spans: pl.DataFrame) -> list[tuple[float, float]]:
+    return list(spans.select("start", "end").iter_rows())
+
+
+def subtract(pieces: Sequence[tuple[float, float]], covers: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """What is in some of `pieces` and in none of `covers`, as disjoint `[start, end)` in order.
+
+    Example: `[(0, 10), (8, 12)]` less `[(3, 4)]` is `[(0, 3), (4, 12)]`.
+    """
+    edges = sorted({edge for part in (*pieces, *covers) for edge in part})
+    result: list[tuple[float, float]] = []
+    for start, end in pairwise(edges):
+        inside = any(first <= start and end <= stop for first, stop in pieces)
+        if not inside or any(first <= start and end <= stop for first, stop in covers):
+            continue
+        if result and result[-1][1] == start:
+            result[-1] = (result[-1][0], end)
+        else:
+            result.append((start, end))
+    return result
+
+
+def _label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: str, say: Say) -> None:
+    # TODO-merge: `stages.label_spans(project, spans, video=video, origin=origin, say=say)`, which keeps `origin`.
+    spans = check_spans(spans, {video: tables.length(project, video)}, source=origin)
+    write_labels(spans, project.labels(video))
+    highlights = spans.filter(pl.col("label") != DEFAULT_CLASSES[0])
+    seconds = format_time(float((highlights["end"] - highlights["start"]).sum()))
+    say(f"{video}: {highlights.height} highlights, {seconds}; labels written.")
