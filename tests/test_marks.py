@@ -3,8 +3,10 @@
 import polars as pl
 import pytest
 from conftest import write_label_file
+from typer.testing import CliRunner
 
 from hlkit import stages
+from hlkit.cli import app
 from hlkit.labels import SPAN_SCHEMA, read_labels
 from hlkit.project import HlkitError, Project
 from hlkit.stages import tables
@@ -175,3 +177,27 @@ def test_labels_that_name_no_video_of_the_project_are_refused_row_by_row(project
     ):
         assert fault in str(caught.value)
     assert not project.labels("learn").exists()
+
+
+def test_commands_pass_formats_classes_and_fps_on(project, tmp_path):
+    edl = "001  AX V C 00:00:10:00 00:00:20:15 00:00:00:00 00:00:10:15\n* FROM CLIP NAME: {}\n"
+    put(
+        tmp_path,
+        "cut.txt",
+        edl.format("Boss fight") + edl.format("Menu").replace(":20:15", ":25:00").replace("10:00", "22:00"),
+    )
+    where = ["--project", str(project.root), "--video", "learn"]
+
+    def call(*words):
+        return CliRunner().invoke(app, [str(word) for word in (*words, *where)])
+
+    file, classes = tmp_path / "cut.txt", ["--class", "Boss fight=highlight", "--class", "*="]
+    assert isinstance(call("label", file).exception, HlkitError)
+    assert call("label", file, "--fps", 30, *classes).exit_code == 0
+    assert tables.marks_of(project, "learn").rows() == [("learn", 10.0, 20.5, "highlight", "import:edl")]
+    assert "kappa 1.00" in call("agree", file, "--fps", 30, *classes).output
+    assert call("export-labels", tmp_path / "out", "--format", "tsv").exit_code == 0
+    assert (tmp_path / "out").read_text() == "vid_id\tstart\tstop\nlearn\t00:00:10\t00:00:20.5\n"
+    wrong = call("label", file, "--class", "Boss fight")
+    assert wrong.exit_code == 2
+    assert "is no pair of classes" in wrong.output
