@@ -87,6 +87,7 @@ def test_only_what_was_looked_at_trains_once_something_was_rejected(project, sou
     assert labels["label"].value_counts().sort("label").rows() == [(0, 84), (1, 6)]
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_what_was_looked_at_alone(project):
     stages.frames(project, size=32, fps="1", progress=False, say=lambda line: None)
     marks = spans((8, 14, "highlight"), (37, 44, "highlight"), (14, 37, "background"), (44, 60, "background"))
@@ -97,6 +98,10 @@ def test_a_run_learns_from_what_was_looked_at_alone(project):
     assert held_out["time"].max() < 60
     assert set(held_out["label"]) == {0, 1}
     assert tables.marked_share(project, "first") == pytest.approx(13 / 52)
+    said = []
+    stages.infer(project, progress=False, say=said.append)
+    stages.score(project, say=said.append)
+    assert "learn: nobody looked at 0:00:38 of it, and all of that counts as background here." in said
 
 
 def put(folder, name, text):
