@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hlkit.entries import Findings, Hints, need_video, shown
+from hlkit.entries import Findings, Hints, need_video, one_line, shown
 from hlkit.project import HlkitError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _LINE = re.compile(rf"\s*(- +)?([^:\[\]]+:( +|$))?(\[\s*)?(?P<items>{_ITEMS})?\s
 
 def is_blocks(text: str) -> bool:
     """Whether a text looks like lists of blocks: its first line is of such a list, and a line has nothing but `h:m`."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [one_line(line) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     matches = [_LINE.fullmatch(line) for line in lines]
     return bool(matches) and matches[0] is not None and any(match and match["items"] for match in matches)
 

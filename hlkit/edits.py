@@ -33,6 +33,9 @@ _EVENT = re.compile(
 _LIKE_EVENT = re.compile(r"\s*\d{3,6}\s+\S+\s+\S+\s+\S+.*\d+:\d+:\d+[:;.,]\d+")
 _NOTE = re.compile(r"\s*\*?\s*(FROM CLIP NAME|COMMENT|SOURCE FILE):\s*(.*\S)\s*")
 _NTSC = Fraction(1000, 1001)
+# CMX 3600 has eighty columns, and editors write some more. A line of digits without end is no event, and would keep the
+# patterns busy without end.
+MAX_LINE = 500
 _TIME_BASES = (24, 25, 30, 48, 50, 60)
 
 # 23.98 stands for 23.976..., and nobody counts 23.98 frames a second.
@@ -46,7 +49,7 @@ def is_otio(content: Any) -> bool:
 
 def is_edl(text: str) -> bool:
     """Whether a text has a line that looks like an event of an EDL."""
-    return any(map(_LIKE_EVENT.match, text.splitlines()))
+    return any(map(_like_event, text.splitlines()))
 
 
 def read_otio(content: Any, hints: Hints) -> Findings:
@@ -89,6 +92,8 @@ def read_edl(text: str, hints: Hints) -> Findings:
     found, drops = Findings("line", names_files=True, fps=fps), False
     events: list[tuple[int, float, float, dict[str, str]]] = []
     for place, line in enumerate(text.splitlines(), start=1):
+        if len(line) >= MAX_LINE:
+            continue
         if line.strip().upper().startswith("FCM:"):
             drops = "NON" not in line.upper()
         elif match := _EVENT.fullmatch(line):
@@ -96,7 +101,7 @@ def read_edl(text: str, hints: Hints) -> Findings:
             # A transition is two events under one number; the first, of no length, is what it comes from.
             if start is not None and end is not None and not (start == end and match[4] == "C"):
                 events.append((place, start, end, {}))
-        elif _LIKE_EVENT.match(line):
+        elif _like_event(line):
             found.fault(
                 place, f"{shown(line.strip())} is no event; allowed is 001 AX V C and four time codes hh:mm:ss:ff"
             )
@@ -108,6 +113,10 @@ def read_edl(text: str, hints: Hints) -> Findings:
         title = notes.get("COMMENT", "") if name.isdigit() or _is_file(name) else name
         found.add(place, video_of(recording), start, end, label_of(title, video_of(recording)))
     return found
+
+
+def _like_event(line: str) -> bool:
+    return len(line) < MAX_LINE and _LIKE_EVENT.match(line) is not None
 
 
 def _is_file(name: str) -> bool:

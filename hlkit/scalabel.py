@@ -19,10 +19,10 @@ from typing import Any
 
 import polars as pl
 
-from hlkit.entries import Findings, Hints, frame_time, nearest_frames, need_fps, shown, video_of
+from hlkit.entries import Findings, Hints, frame_time, nearest_frames, need_fps, one_line, shown, video_of
 from hlkit.spans import DEFAULT_LABEL, SPAN_SCHEMA
 
-_BORDER = re.compile(r"(.+?)\s+(start|end)", re.IGNORECASE | re.DOTALL)
+_BORDER = re.compile(r"(.+) (start|end)", re.IGNORECASE)
 
 # No recording at 240 frames a second has as many in a month.
 MAX_FRAME = 1_000_000_000
@@ -53,7 +53,7 @@ def read_scalabel(content: Any, hints: Hints) -> Findings:
     borders: dict[tuple[str, str], list[tuple[int, bool, int]]] = defaultdict(list)
     for place, video, number, categories in _frames(content["frames"] if isinstance(content, dict) else content, found):
         for category in categories:
-            if match := _BORDER.fullmatch(category.strip()):
+            if match := _BORDER.fullmatch(one_line(category)):
                 name = DEFAULT_LABEL if match[1].lower() == DEFAULT_LABEL else match[1]
                 borders[video, name].append((number, match[2].lower() == "start", place))
     for (video, name), marks in borders.items():

@@ -84,6 +84,11 @@ def test_spreadsheets_in_other_languages_are_read(tmp_path, text):
     assert read_labels(put(tmp_path, text)).rows() == [("a", 83.5, 120.25, "win")]
 
 
+def test_rows_are_counted_as_a_spreadsheet_shows_them(tmp_path):
+    with pytest.raises(HlkitError, match="row 3, start: 'x' is not a time"):
+        read_labels(put(tmp_path, "sep=;\nvideo;start;end\na;x;2\n"))
+
+
 def test_kinetics_takes_the_dataset_s_other_column_and_says_what_a_test_split_lacks(tmp_path):
     text = "label,youtube_id,time_start,time_end,split,is_cc\nwin,---QUuC4vJs,84,94,val,0\n"
     assert read_labels(put(tmp_path, text)).rows() == [("---QUuC4vJs", 84.0, 94.0, "win")]

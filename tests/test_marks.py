@@ -3,8 +3,10 @@
 import polars as pl
 import pytest
 from conftest import write_label_file
+from typer.testing import CliRunner
 
 from hlkit import stages
+from hlkit.cli import app
 from hlkit.labels import SPAN_SCHEMA, read_labels
 from hlkit.project import HlkitError, Project
 from hlkit.stages import tables
@@ -85,6 +87,7 @@ def test_only_what_was_looked_at_trains_once_something_was_rejected(project, sou
     assert labels["label"].value_counts().sort("label").rows() == [(0, 84), (1, 6)]
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_what_was_looked_at_alone(project):
     stages.frames(project, size=32, fps="1", progress=False, say=lambda line: None)
     marks = spans((8, 14, "highlight"), (37, 44, "highlight"), (14, 37, "background"), (44, 60, "background"))
@@ -95,6 +98,10 @@ def test_a_run_learns_from_what_was_looked_at_alone(project):
     assert held_out["time"].max() < 60
     assert set(held_out["label"]) == {0, 1}
     assert tables.marked_share(project, "first") == pytest.approx(13 / 52)
+    said = []
+    stages.infer(project, progress=False, say=said.append)
+    stages.score(project, say=said.append)
+    assert "learn: nobody looked at 0:00:38 of it, and all of that counts as background here." in said
 
 
 def put(folder, name, text):
@@ -175,3 +182,27 @@ def test_labels_that_name_no_video_of_the_project_are_refused_row_by_row(project
     ):
         assert fault in str(caught.value)
     assert not project.labels("learn").exists()
+
+
+def test_commands_pass_formats_classes_and_fps_on(project, tmp_path):
+    edl = "001  AX V C 00:00:10:00 00:00:20:15 00:00:00:00 00:00:10:15\n* FROM CLIP NAME: {}\n"
+    put(
+        tmp_path,
+        "cut.txt",
+        edl.format("Boss fight") + edl.format("Menu").replace(":20:15", ":25:00").replace("10:00", "22:00"),
+    )
+    where = ["--project", str(project.root), "--video", "learn"]
+
+    def call(*words):
+        return CliRunner().invoke(app, [str(word) for word in (*words, *where)])
+
+    file, classes = tmp_path / "cut.txt", ["--class", "Boss fight=highlight", "--class", "*="]
+    assert isinstance(call("label", file).exception, HlkitError)
+    assert call("label", file, "--fps", 30, *classes).exit_code == 0
+    assert tables.marks_of(project, "learn").rows() == [("learn", 10.0, 20.5, "highlight", "import:edl")]
+    assert "kappa 1.00" in call("agree", file, "--fps", 30, *classes).output
+    assert call("export-labels", tmp_path / "out", "--format", "tsv").exit_code == 0
+    assert (tmp_path / "out").read_text() == "vid_id\tstart\tstop\nlearn\t00:00:10\t00:00:20.5\n"
+    wrong = call("label", file, "--class", "Boss fight")
+    assert wrong.exit_code == 2
+    assert "is no pair of classes" in wrong.output

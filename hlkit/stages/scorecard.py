@@ -111,6 +111,8 @@ def score(
             _write_page(judged, card, events, signals)
             project.mark_done("score", f"{run}-{video}", made_from, targets)
         card = pl.read_csv(targets[0], schema_overrides=CARD_SCHEMA)
+        if (unseen := tables.unseen_seconds(project, video)) >= PART_SECONDS:
+            say(f"{video}: nobody looked at {format_time(unseen)} of it, and all of that counts as background here.")
         lines = [
             f"{judged.title}: average precision; the best-scored seconds, as many as are labelled:",
             *_rows(card, window),

@@ -206,20 +206,18 @@ def labelled_frames(
 
 
 def marked_share(project: Project, run: str) -> float:
-    """The share of what was looked at, 0 to 1, that is highlight in the videos that a run learned from.
-
-    All of a video counts as looked at unless it has a span of background.
-    """
+    """The share of what was looked at, 0 to 1, that is highlight in the videos that a run learned from."""
     videos = train_videos(project, learned_from(project, run))
-    marked = looked_at = 0.0
-    for video in videos:
-        marks = marks_of(project, video)
-        spans = SPAN_SCHEMA.to_frame() if marks is None else marks
-        rejected = spans["label"] == BACKGROUND
-        marked += _seconds(spans.filter(~rejected))
-        any_label = merge_spans(spans.with_columns(label=pl.lit("")))
-        looked_at += _seconds(any_label) if rejected.any() else length(project, video)
-    return marked / looked_at
+    spans = pl.concat([table for video in videos if (table := labels_of(project, video)) is not None])
+    return _seconds(spans) / sum(length(project, video) - unseen_seconds(project, video) for video in videos)
+
+
+def unseen_seconds(project: Project, video: str) -> float:
+    """How much of a video nobody looked at: what no span covers, where there is one of background, and else nothing."""
+    marks = marks_of(project, video)
+    if marks is None or not (marks["label"] == BACKGROUND).any():
+        return 0.0
+    return max(length(project, video) - _seconds(merge_spans(marks.with_columns(label=pl.lit("")))), 0.0)
 
 
 def _seconds(spans: pl.DataFrame) -> float:
