@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hlkit.labels import read_labels, write_labels
@@ -187,6 +187,22 @@ def test_marks_that_were_not_yet_in_the_table_are_laid_over_one_that_something_e
     assert on_disk(tmp_path) == [(10, 35, "highlight"), (70, 80, "highlight")]
 
 
+def test_a_journal_that_was_pulled_from_elsewhere_counts_from_its_beginning(tmp_path):
+    journal = open_journal(tmp_path)
+    journal.mark(10, 20, "highlight")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = open_journal(elsewhere)
+    for second in (30, 40, 50):
+        other.mark(second, second + 5, "highlight")
+    for name in ("vod.csv", "vod.marks.jsonl"):
+        (elsewhere / name).rename(tmp_path / name)
+    assert journal.sync()
+    assert journal.marks == other.marks
+    journal.mark(60, 65, "highlight")
+    assert [start for start, _, _ in on_disk(tmp_path)] == [30, 40, 50, 60]
+
+
 def test_a_damaged_line_is_told_by_its_number_and_half_a_line_is_cut_off(tmp_path):
     journal = open_journal(tmp_path)
     journal.mark(10, 20, "highlight")
@@ -284,6 +300,7 @@ acts = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(acts)
 def test_two_tabs_and_the_disk_agree_whatever_they_do_in_turn(tmp_path_factory, acts):
     folder = tmp_path_factory.mktemp("journal")

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -124,12 +125,20 @@ def test_it_listens_on_this_machine_alone_and_not_after_it_is_closed(recording):
         ask(server, "/")
 
 
-def test_in_colab_the_address_is_the_runtimes_proxy(server, recording, tmp_path, monkeypatch):
+@pytest.fixture
+def colab(tmp_path, monkeypatch):
+    """A stand-in for Colab's package, which is forgotten afterwards: other libraries look for it too."""
     package = tmp_path / "stubs" / "google" / "colab" / "output"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").write_text("def eval_js(program): return f'https://colab.example/{program}/'")
     monkeypatch.syspath_prepend(tmp_path / "stubs")
+    yield
+    for name in [name for name in sys.modules if name.startswith("google.colab")]:
+        del sys.modules[name]
+
+
+def test_in_colab_the_address_is_the_runtimes_proxy(server, recording, colab):
     address = server.address(recording)
     assert address.startswith(f"https://colab.example/google.colab.kernel.proxyPort({server.port})/")
     assert address.endswith(".mp4")

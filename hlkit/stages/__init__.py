@@ -13,6 +13,7 @@ from hlkit.stages.intake import channel, download, frames, label, label_text
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
+from hlkit.stages.marking import explorer, labeller, reviewer
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.scorecard import report_pages, score
 
@@ -28,18 +29,21 @@ __all__ = [
     "delete",
     "download",
     "explain",
+    "explorer",
     "export",
     "frames",
     "infer",
     "label",
     "label_sheet",
     "label_text",
+    "labeller",
     "link",
     "overview",
     "pull",
     "push",
     "reel",
     "report_pages",
+    "reviewer",
     "score",
     "score_chart",
     "status",

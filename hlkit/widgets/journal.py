@@ -76,7 +76,7 @@ class Journal:
         self.path, self.video, self.duration = Path(path), video, duration
         self.marks: dict[str, Mark] = {}
         self._read, self._write = read, write
-        self._offset, self._lines = 0, 0
+        self._offset, self._lines, self._inode = 0, 0, -1
         self._written = ""  # the digest that the table had when it was last written
         self._unwritten: list[list[Change]] = []  # acts since then
         self._session, self._ids = secrets.token_hex(4), 0
@@ -251,6 +251,11 @@ class Journal:
     def _new_lines(self) -> Iterator[tuple[int, bytes]]:
         """The whole lines that were added since, with their numbers; half a line of a killed process is cut off."""
         with self.path.open("rb+") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._inode or found.st_size < self._offset:
+                # Another file, such as one that was pulled from a store: what it says counts.
+                self._offset, self._lines, self._inode = 0, 0, found.st_ino
+                self.marks, self._written, self._unwritten = {}, "", []
             file.seek(self._offset)
             added = file.read()
             whole = added[: added.rfind(b"\n") + 1]
