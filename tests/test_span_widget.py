@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_frames import make_frames
 
-from hlkit import stages
+from hlkit import demo, stages
 from hlkit.labels import SPAN_SCHEMA, read_labels, write_labels
 from hlkit.project import HlkitError, HlkitWarning, Project
 from hlkit.timeline import find_threshold, pick_highlights
@@ -201,6 +201,21 @@ def test_the_labeller_has_chunks_and_keeps_marks_in_the_project(bare):
     assert rows(stages.labeller(bare, video="vod")) == [(5, 9, "highlight")]
     with pytest.raises(HlkitError, match="chunk_seconds=0"):
         stages.labeller(bare, video="vod", chunk_seconds=0)
+
+
+def test_marks_on_the_demo_stay_when_the_next_notebook_prepares_it_again(tmp_path):
+    project = Project(tmp_path / "demo")
+    for video in (demo.TRAIN_VIDEO, demo.HELD_OUT_VIDEO):
+        make_frames(project.frames, video, [0] * 180, fps=0.5, size=8).drop("label").write_parquet(project.index(video))
+        (project.frames / video / "extraction.json").write_text('{"frames": 180, "fps": "1/2", "size": 8}')
+    demo._place_labels(project, lambda line: None)
+    widget = stages.labeller(project, video=demo.TRAIN_VIDEO)
+    assert len(widget.spans) == 10
+    widget._receive(widget, {"kind": "mark", "start": 340, "end": 350, "label": "highlight"}, [])
+    said = []
+    demo._place_labels(project, said.append)
+    assert said == ["demo_a: label already done.", "demo_b: label already done."]
+    assert len(read_labels(project.labels(demo.TRAIN_VIDEO), video=demo.TRAIN_VIDEO)) == 11
 
 
 def test_the_reviewer_asks_in_the_order_of_the_queue_and_says_that_a_review_said_so(bare):
