@@ -139,8 +139,8 @@ class Journal:
         return self._turn(self._undone, self._done)
 
     def table(self) -> pl.DataFrame:
-        """The label table: `SPAN_SCHEMA` and `origin`, in order of time."""
-        rows = [(self.video, mark.start, mark.end, mark.label, mark.origin) for mark in self.marks.values()]
+        """The label table: `SPAN_SCHEMA` and `origin` (null where nobody knows), in order of time."""
+        rows = [(self.video, mark.start, mark.end, mark.label, mark.origin or None) for mark in self.marks.values()]
         schema = {**SPAN_SCHEMA, ORIGIN: pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row").sort("start", "end", "label")
 
