@@ -4,6 +4,7 @@ import base64
 import math
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import jupyter_page
@@ -262,6 +263,36 @@ def test_two_kernels_on_the_same_video_see_each_others_marks(lab, project):
         second.press("l", "l", "i", "l", "o")
         second.until("view.spans.length === 2 && view.pending.size === 0")
         first.until("view.spans.length === 2")
+        assert on_disk(project) == [(0, 10, "highlight"), (20, 30, "highlight")]
+
+
+def test_a_kernel_that_is_killed_loses_nothing_and_what_is_marked_without_it_is_told_as_not_saved(lab, project):
+    folder, _, address = lab
+    code = START.format(root=str(project.root))
+    jupyter_page.write_notebook(
+        folder / "killed.ipynb", f"{code}import os\nprint(os.getpid())", "stages.labeller(project, video=video)"
+    )
+    with jupyter_page.chromium() as page:
+        jupyter_page.open_notebook(page, address, "killed.ipynb")
+        jupyter_page.run_cell(page, 0)
+        kernel = int(page.locator(".jp-OutputArea-output").first.inner_text())
+        jupyter_page.run_cell(page, 1)
+        widget = Widget(page)
+        widget.focus()
+        widget.press("i", "l", "o")
+        widget.settled(1)
+        os.kill(kernel, signal.SIGKILL)
+        page.locator(".jp-Dialog").get_by_role("button", name="Ok").click()
+        widget.focus()
+        widget.press("l", "i", "l", "o")
+        widget.root.locator(".hl-status", has_text="not saved").wait_for()
+        assert on_disk(project) == [(0, 10, "highlight")]
+        for number in (0, 1):
+            jupyter_page.run_cell(page, number)
+        again = Widget(page)
+        again.focus()
+        again.press("l", "l", "i", "l", "o")
+        again.settled(2)
         assert on_disk(project) == [(0, 10, "highlight"), (20, 30, "highlight")]
 
 

@@ -290,9 +290,11 @@ class View {
     const player = group(
       "player",
       button("−10 s", "J", "Ten seconds back", () => this.seek(this.time - 10)),
-      button("‹ frame", "←", "One picture back; with Shift one second", () => this.step(-1)),
+      button("−1 s", "⇧←", "One second back", () => this.step(-1, -1)),
+      button("‹ frame", "←", "One picture back", () => this.step(-1)),
       this.playButton,
-      button("frame ›", "→", "One picture on; with Shift one second", () => this.step(1)),
+      button("frame ›", "→", "One picture on", () => this.step(1)),
+      button("+1 s", "⇧→", "One second on", () => this.step(1, 1)),
       button("+10 s", "L", "Ten seconds on", () => this.seek(this.time + 10)),
       button("slower", "<", "Slower", () => this.changeSpeed(-1)),
       this.speedText,
@@ -310,6 +312,7 @@ class View {
       button("ends", "O", "It ends here: marks it", () => this.markOut(), "hl-out"),
       ...classButtons,
       this.notButton,
+      button("cancel", "Esc", "Forget what was begun, and select nothing", () => this.cancel()),
     );
     const order = group(
       "order",
@@ -467,10 +470,13 @@ class View {
     if (document.visibilityState !== "visible" || !this.root.isConnected) return;
     const now = performance.now();
     const late = [...this.pending.values()].filter((sent) => now - sent.since > PATIENCE_MS).length;
-    if (late) this.say(`${late} ${late === 1 ? "mark is" : "marks are"} not saved yet: Python is busy or has stopped.`, true);
+    if (late) {
+      const marks = late === 1 ? "mark is" : "marks are";
+      this.say(`${late} ${marks} not saved yet: Python is busy, or has stopped; then run the cell again.`, true);
+    }
     else if (!this.pending.size && !this.syncing) {
       this.syncing = true;
-      this.model.send({ kind: "sync", number: 0 });
+      this.post({ kind: "sync", number: 0 });
     }
   }
 
@@ -494,11 +500,19 @@ class View {
     this.redraw("words");
   }
 
+  post(content) {
+    try {
+      this.model.send(content);
+    } catch (error) {
+      this.say(`This is not saved: Python can't be reached (${error.message}). Run the cell again.`, true);
+    }
+  }
+
   // Send an act of marking; `shown` is drawn as not yet saved until the answer is there.
   act(content, shown = null) {
     const number = ++this.number;
     this.pending.set(number, { since: performance.now(), shown });
-    this.model.send({ ...content, number });
+    this.post({ ...content, number });
     this.redraw("overlay");
   }
 
@@ -633,6 +647,12 @@ class View {
     }
   }
 
+  cancel() {
+    this.inPoint = this.selected = this.drag = null;
+    this.say("");
+    this.redraw("base", "overlay");
+  }
+
   restIsNot() {
     this.act({ kind: "fill", start: 0, end: this.now(), label: BACKGROUND }, null);
   }
@@ -684,7 +704,7 @@ class View {
     this.pickLater = setTimeout(() => {
       this.pickLater = null;
       this.picking = ++this.number;
-      this.model.send({ kind: "pick", ...(this.pickNext || content), number: this.picking });
+      this.post({ kind: "pick", ...(this.pickNext || content), number: this.picking });
       this.pickNext = null;
     }, PICK_MS);
   }
@@ -724,11 +744,7 @@ class View {
           "=": () => this.zoom(0.5),
           "-": () => this.zoom(2),
           a: () => this.zoomAround(0, this.duration),
-          Escape: () => {
-            this.inPoint = this.selected = this.drag = null;
-            this.say("");
-            this.redraw("base", "overlay");
-          },
+          Escape: () => this.cancel(),
           ...Object.fromEntries(this.classes.slice(0, 9).map((label, place) => [place + 1, () => this.decide(label)])),
         };
     if (acts[name] && !event.altKey) {
