@@ -71,4 +71,8 @@ def _place_recordings(project: Project, progress: bool, say: stages.Say) -> None
 
 def _place_labels(project: Project, say: stages.Say) -> None:
     for video in (TRAIN_VIDEO, HELD_OUT_VIDEO):
-        stages.label(project, demo_folder() / f"{video}.csv", say=say)
+        # What a person has marked since stays.
+        if project.labels(video).is_file():
+            say(f"{video}: label already done.")
+        else:
+            stages.label(project, demo_folder() / f"{video}.csv", say=say)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
+    from hlkit.widgets.span_widget import SpanWidget
+
 # A video goes into the page as text, a third larger than its file; more than this makes the browser slow.
 MAX_EMBEDDED_BYTES = 25_000_000
 
@@ -185,8 +187,8 @@ def offer(file: Path, *, download: bool) -> None:
         print(f"{file} ({file.stat().st_size / 1e6:,.1f} MB)")
 
 
-def show(*results: Path | Figure | pl.DataFrame | str) -> None:
-    """Show pictures, videos, charts, tables and Markdown on the page; a video too large for it is named instead."""
+def show(*results: Path | Figure | pl.DataFrame | SpanWidget | str) -> None:
+    """Show pictures, videos, charts, tables, widgets and Markdown on the page; a video too large is named instead."""
     from IPython.display import Image, Markdown, Video, display
 
     for result in results:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hlkit"
+PACKAGES = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
 
 def listed():
@@ -25,7 +26,7 @@ def imported(path):
 
 
 def test_every_module_is_listed_once():
-    modules = {path.stem for path in PACKAGE.glob("[!_]*.py")} | {"stages"}
+    modules = {path.stem for path in PACKAGE.glob("[!_]*.py")} | PACKAGES
     assert sorted(listed()) == sorted(modules)
 
 
@@ -34,7 +35,7 @@ def test_a_module_imports_only_from_its_left():
     wrong = {
         f"{name} imports {other}"
         for name in order
-        for path in (PACKAGE.glob("stages/*.py") if name == "stages" else [PACKAGE / f"{name}.py"])
+        for path in (PACKAGE.glob(f"{name}/*.py") if name in PACKAGES else [PACKAGE / f"{name}.py"])
         for other in imported(path) - {name}
         if order[other] > order[name]
     }

@@ -21,7 +21,7 @@ def test_requirements_stand_in_one_list_of_lower_bounds():
 
 
 @pytest.mark.slow
-def test_a_wheel_brings_the_demo_recordings(tmp_path):
+def test_a_wheel_brings_the_demo_recordings_and_the_page_of_the_widget(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True)
     (wheel,) = tmp_path.glob("hlkit-*.whl")
@@ -33,5 +33,7 @@ def test_a_wheel_brings_the_demo_recordings(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     package = tmp_path / "site" / "hlkit"
     assert done.stdout.split() == [str(package / "__init__.py"), str(package / "demo_data")]
+    for name in ("span_widget.js", "span_widget.css"):
+        assert (package / "widgets" / name).read_bytes() == (ROOT / "hlkit" / "widgets" / name).read_bytes()
     for name in ("demo_a.mp4", "demo_a.csv", "demo_b.mp4", "demo_b.csv", "LICENSE-FREEDOOM.txt"):
         assert (package / "demo_data" / name).read_bytes() == (ROOT / "data" / "demo" / name).read_bytes()

@@ -14,6 +14,7 @@ from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
+from hlkit.stages.marking import explorer, labeller, reviewer
 from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.reviewing import relearn, review, review_chart
@@ -32,6 +33,7 @@ __all__ = [
     "delete",
     "download",
     "explain",
+    "explorer",
     "export",
     "export_labels",
     "frames",
@@ -40,6 +42,7 @@ __all__ = [
     "label_sheet",
     "label_spans",
     "label_text",
+    "labeller",
     "link",
     "match",
     "match_clips",
@@ -51,6 +54,7 @@ __all__ = [
     "report_pages",
     "review",
     "review_chart",
+    "reviewer",
     "score",
     "score_chart",
     "status",

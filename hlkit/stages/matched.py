@@ -12,12 +12,13 @@ import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.glimpses import LEAST_RATE
-from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, check_spans, read_labels, write_labels
+from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, read_labels
 from hlkit.matching import MATCH_SCHEMA, match_reels
 from hlkit.project import HlkitError, Project, fingerprint, format_time
 from hlkit.records import read_record
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
+from hlkit.stages.labelling import label_spans
 from hlkit.video import frame_rate
 
 Rest = Literal["background", "near"]
@@ -157,7 +158,7 @@ def _match(
         return matches
     origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
     labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
-    _label_spans(project, labels, video=video, origin=origin, say=say)
+    label_spans(project, labels, video=video, origin=origin, say=say)
     kept.parent.mkdir(parents=True, exist_ok=True)
     matches.write_parquet(kept)
     # Labels may be edited afterwards; that is no reason to look again.
@@ -244,12 +245,3 @@ def subtract(pieces: Sequence[tuple[float, float]], covers: Sequence[tuple[float
         else:
             result.append((start, end))
     return result
-
-
-def _label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: str, say: Say) -> None:
-    # TODO-merge: `stages.label_spans(project, spans, video=video, origin=origin, say=say)`, which keeps `origin`.
-    spans = check_spans(spans, {video: tables.length(project, video)}, source=origin)
-    write_labels(spans, project.labels(video))
-    highlights = spans.filter(pl.col("label") != DEFAULT_CLASSES[0])
-    seconds = format_time(float((highlights["end"] - highlights["start"]).sum()))
-    say(f"{video}: {highlights.height} highlights, {seconds}; labels written.")

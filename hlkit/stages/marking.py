@@ -1,0 +1,204 @@
+"""Stages in which a person marks in the page: labeller, reviewer, timeline explorer. Each returns its widget."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from hlkit.frames import read_index
+from hlkit.labels import DEFAULT_LABEL, read_labels
+from hlkit.project import HlkitError, Project, format_time
+from hlkit.stages import tables
+from hlkit.stages.common import Say, current_run, window_of
+from hlkit.stages.labelling import label_spans
+from hlkit.timeline import add_intensity
+
+if TYPE_CHECKING:
+    from hlkit.widgets.journal import Journal
+    from hlkit.widgets.span_widget import SpanWidget
+    from hlkit.widgets.video_server import VideoServer
+
+CHUNK_SECONDS = 30.0
+
+
+def labeller(
+    project: Project,
+    *,
+    video: str | None = None,
+    classes: Sequence[str] = (),
+    chunk_seconds: float = CHUNK_SECONDS,
+) -> SpanWidget:
+    """A widget to mark the highlights of a recording with keys and buttons, chunk by chunk.
+
+    Args:
+        project: must hold the recording or its frames; with frames, each chunk is shown as a sheet of pictures.
+        video: its id; unless named, the first one that nobody has labelled, else the first.
+        classes: what can be marked; "highlight" and the classes that the labels have, unless named.
+        chunk_seconds: how long the stretches are that are passed at once.
+
+    Returns:
+        A widget: `hlkit.notebook.show` shows it. Each mark goes into `labels/<id>.csv` at once.
+
+    Raises:
+        HlkitError: when there is no such video, or its label file has faults.
+    """
+    if not 1 <= chunk_seconds <= 3600:
+        raise HlkitError(f"chunk_seconds={chunk_seconds:g} is not allowed; give 1 to 3600 seconds, such as 30.")
+    video = video or _next_to_label(project)
+    starts = np.arange(0.0, tables.length(project, video), chunk_seconds)
+    chunks = pl.DataFrame({"start": starts}).with_columns(end=pl.col("start") + chunk_seconds)
+    return _widget(project, video, classes=classes, queue=chunks)
+
+
+def reviewer(project: Project, queue: pl.DataFrame, *, video: str, classes: Sequence[str] = ()) -> SpanWidget:
+    """A widget that asks about spans one after the other: yes, no, or yes with other ends.
+
+    Args:
+        project: as for `labeller`.
+        queue: the spans in the order in which they are asked: `start`, `end`, and optionally `video` (others are left
+            out) and `reason`, a few words for the person.
+        video: the id of the recording.
+        classes: as for `labeller`.
+
+    Returns:
+        A widget; what is accepted, adjusted or rejected becomes a label with the origin `review`.
+
+    Raises:
+        HlkitError: as for `labeller`, or when the queue lacks its columns.
+    """
+    if missing := {"start", "end"} - set(queue.columns):
+        raise HlkitError(f"The queue lacks {', '.join(sorted(missing))}; it has {', '.join(queue.columns)}.")
+    if "video" in queue.columns:
+        queue = queue.filter(pl.col("video") == video)
+    return _widget(project, video, classes=classes, queue=queue, whole=False, origin="review")
+
+
+def explorer(
+    project: Project,
+    *,
+    video: str | None = None,
+    run: str | None = None,
+    window_seconds: float | None = None,
+    classes: Sequence[str] = (),
+) -> SpanWidget:
+    """A widget of a video's timeline: scores, signals, picked and labelled spans, with threshold and length to set.
+
+    Args:
+        project: must hold scores of the video.
+        video: its id; the first that the run has scored, unless named.
+        run: whose scores; the project's last run.
+        window_seconds: of the intensity; the project's setting, or 30.
+        classes: as for `labeller`.
+
+    Returns:
+        A widget; its button writes the highlights as they are picked to `reels/<id>.csv`, as the stage `timeline` does.
+
+    Raises:
+        HlkitError: when the run has not scored the video.
+    """
+    run = current_run(project, run)
+    video = video or tables.scored_videos(project, run)[0]
+    window = window_of(project, window_seconds)
+    scores = tables.read_scores(project, video, run=run)
+    curve = add_intensity(scores.select("video", "time", "score"), window_seconds=window)
+
+    def keep(threshold: float | None = None, target_seconds: float | None = None) -> str:
+        from hlkit.stages.results import timeline
+
+        said: list[str] = []
+        minutes = None if target_seconds is None else target_seconds / 60
+        chosen: dict[str, Any] = {"threshold": threshold, "minutes": minutes, "window_seconds": window}
+        timeline(project, videos=[video], run=run, say=said.append, **chosen)
+        return f"{said[-1]} Next: cut the reel."
+
+    timeline = curve.join(_signals(project, video, curve), on="time", how="left")
+    picked = project.reel(video, ".csv")
+    wanted = read_labels(picked, video=video) if picked.is_file() else None
+    target = None if wanted is None else float((wanted["end"] - wanted["start"]).sum())
+    return _widget(project, video, classes=classes, timeline=timeline, target_seconds=target, keep=keep)
+
+
+def journal_of(project: Project, video: str, *, say: Say = lambda line: None) -> Journal:
+    """The journal of a video's marks, `labels/<id>.jsonl`, which keeps `labels/<id>.csv` up to date."""
+    from hlkit.widgets.journal import Journal
+
+    table = project.labels(video)
+    return Journal(
+        table.with_name(f"{video}.jsonl"),
+        video=video,
+        duration=tables.length(project, video),
+        read=lambda: read_labels(table, video=video) if table.is_file() else None,
+        write=lambda spans: label_spans(project, spans, video=video, origin="hand", say=say),
+    )
+
+
+def _next_to_label(project: Project) -> str:
+    known = tables.chosen_videos(project, None)
+    labelled = set(tables.labelled_videos(project))
+    return next((video for video in known if video not in labelled), known[0])
+
+
+def _widget(project: Project, video: str, *, classes: Sequence[str], **parts: Any) -> SpanWidget:
+    """The widget of a video with whatever the project has to show of it."""
+    from hlkit.widgets.pictures import Pictures
+    from hlkit.widgets.span_widget import Recording, SpanWidget
+
+    duration, fps, aspect, url = tables.length(project, video), 30.0, 16 / 9, ""
+    journal = journal_of(project, video)
+    settings = tables.frame_settings(project, video)
+    if video in project.video_ids():
+        from hlkit.video import probe
+
+        info = probe(project.video(video))
+        fps, aspect = float(info.fps), info.width / info.height
+        url = _server().address(project.video(video))
+    elif settings is not None:
+        from hlkit.video import frame_rate
+
+        fps = float(frame_rate(settings.fps))
+    pictures = None
+    if settings is not None:
+        x0, y0, x1, y1 = settings.box or (0.0, 0.0, 1.0, 1.0)
+        shown = aspect * (x1 - x0) / (y1 - y0)
+        pictures = Pictures(project.frames, read_index(project.frames / video), aspect=shown)
+    labels = {mark.label for mark in journal.marks.values()}
+    names = tuple(dict.fromkeys([*(classes or (DEFAULT_LABEL,)), *sorted(labels)]))
+    recording = Recording(f"{video} ({format_time(duration)})", duration, fps, aspect, url)
+    return SpanWidget(recording, journal, pictures=pictures, classes=names, **parts)
+
+
+@functools.cache
+def _server() -> VideoServer:
+    """One for all widgets of this process, so that a cell that is run again takes no further port."""
+    from hlkit.widgets.video_server import VideoServer
+
+    return VideoServer()
+
+
+def _signals(project: Project, video: str, curve: pl.DataFrame) -> pl.DataFrame:
+    """What earlier stages have kept of a video's sound, motion and chat, a row a time; `time` alone without any."""
+    table = curve.select("time")
+    times = table["time"].to_numpy()
+    folder = project.signals(video)
+    settings = tables.frame_settings(project, video)
+    if settings is not None:
+        from hlkit.video import frame_rate
+
+        fps = float(frame_rate(settings.fps))
+        for name, pattern in (("loudness", "sound-*.npy"), ("motion", "motion-*.npy")):
+            files = sorted(folder.glob(pattern)) if folder.is_dir() else []
+            if files:
+                kept = np.load(files[-1], mmap_mode="r", allow_pickle=False)
+                rows = np.rint(times * fps).astype(int).clip(0, len(kept) - 1)
+                mean = kept.reshape(len(kept), -1).mean(axis=1, dtype=np.float32)
+                table = table.with_columns(pl.Series(name, mean[rows]))
+    chat = tables.chat_of(project, video)
+    if chat is not None:
+        from hlkit.signals import chat_activity
+
+        table = table.with_columns(chat_activity(chat, times)["chat_rate"].alias("messages a second"))
+    return table
