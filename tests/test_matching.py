@@ -350,7 +350,7 @@ def test_landmarks_agree_where_the_same_peaks_are():
 def test_keyframes_that_are_like_the_reel_say_where_to_decode():
     times, likeness = np.arange(0, 1000, 2.0), np.zeros(500)
     likeness[[100, 102, 300]] = 0.9
-    assert worth_decoding(times, likeness, 3000) == [(582, 631), (1782, 1819)]
+    assert worth_decoding(times, likeness, 3000) == [(585, 628), (1785, 1816)]
     assert worth_decoding(times, np.zeros(500), 3000) == []
 
 
@@ -370,8 +370,8 @@ def test_another_place_that_is_as_like_is_found():
         ({"moved": 1.0, "votes": 20}, "sure"),
         ({"movement": 0.1}, "unlike"),
         ({"moved": 6.0}, "doubtful"),
-        ({"moved": 6.0, "clear_ends": 2}, "sure"),
-        ({"moved": 4.0, "clear_ends": 2}, "doubtful"),
+        ({"moved": 6.0, "clear_ends": 1}, "sure"),
+        ({"moved": 3.5, "clear_ends": 2}, "doubtful"),
         ({"moved": 4.0, "votes": 12, "chance_votes": 5}, "doubtful"),
         ({"moved": 4.0, "votes": 15, "chance_votes": 5}, "sure"),
         ({"elsewhere": True, "votes": 90}, "repeated"),
