@@ -1,6 +1,6 @@
 """How surely the stretches of a stream that a highlight video shows are found, and in what time.
 
-    python benchmarks/matching.py STREAM OTHER [--long FILE...]
+    python benchmarks/matching.py STREAM OTHER
 
 Highlight videos are made of STREAM with ffmpeg as a streamer's editor might: spans of 3 to 15 s in another order,
 between them clips of OTHER, made smaller and encoded again at another frame rate, titles over the picture, music 6 dB
@@ -88,7 +88,8 @@ def make_reel(clips: list[Clip], target: Path, *, fades: bool, seed: int) -> Non
             joined = ffmpeg.concat(shown, heard, pictures[number], sounds[number], v=1, a=1).node
             shown, heard = joined[0].filter("fps", RATE).filter("settb", "AVTB"), joined[1]
             done += lengths[number]
-    music = ffmpeg.input(str(_music(folder / f"{target.stem}.wav", done, seed)))
+    level = _level(next((clip.video for clip in clips if clip.own), clips[0].video))
+    music = ffmpeg.input(str(_music(folder / f"{target.stem}.wav", done, seed, level)))
     heard = ffmpeg.filter([heard, music.audio], "amix", duration="first", normalize=0)
     options: dict[str, Any] = {"vcodec": "libx264", "preset": "veryfast", "crf": 27, "acodec": "aac", "ab": "128k"}
     run_ffmpeg(ffmpeg.output(shown, heard, str(target), **options), seconds=done, desc=target.stem)
@@ -103,8 +104,16 @@ def _title(path: Path, text: str) -> Path:
     return path
 
 
-def _music(path: Path, seconds: float, seed: int) -> Path:
-    """Chords, a bass and a beat, 6 dB below the level of `LEVEL`, as a wave file."""
+def _level(video: Path) -> float:
+    """The RMS of a recording's sound, 1 being full scale."""
+    from hlkit.sound import SAMPLE_RATE, read_sound
+
+    blocks = read_sound(video, round(probe(video).duration * SAMPLE_RATE), desc="level", progress=False)
+    return float(np.sqrt(np.mean([np.mean(block**2) for block in blocks])))
+
+
+def _music(path: Path, seconds: float, seed: int, level: float) -> Path:
+    """Chords, a bass and a beat, 6 dB below a level, as a wave file."""
     import wave
 
     rate, draw = 44_100, random.Random(seed)
@@ -115,14 +124,11 @@ def _music(path: Path, seconds: float, seed: int) -> Path:
     tone = sum(np.sin(2 * np.pi * 110 * 2 ** ((note + step) / 12) * times) for step in (0, 7, 12, 16)) / 4
     drum = np.random.default_rng(seed).normal(size=len(times)) * np.exp(-(times % beat) * 25)
     sound = tone + drum
-    sound *= LEVEL * 10 ** (MUSIC_DB / 20) / np.sqrt(np.mean(sound**2))
+    sound *= level * 10 ** (MUSIC_DB / 20) / np.sqrt(np.mean(sound**2))
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
     return path
-
-
-LEVEL = 0.1
 
 
 def judge(found: pl.DataFrame, clips: list[Clip]) -> tuple[int, int, list[float]]:
@@ -151,7 +157,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"{platform.machine()}; {probe(args.stream)}")
+        print(f"{platform.machine()}; {probe(args.stream)}; music at {MUSIC_DB:g} dB")
         print("| reel | clips | found to 0.5 s | false | worst error, s | median error, s | took, s |")
         print("|---|---|---|---|---|---|---|")
         for seed in range(args.seeds):

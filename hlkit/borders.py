@@ -30,13 +30,17 @@ SAME_LIKENESS = 0.003
 FADE_GAIN = 0.3
 # An editor's cut or short fade takes the shares down by so much (of 1), between so many pictures before and after it.
 CLEAR_DROP, BESIDE, CLEAR_FADE = 0.6, 8, 0.8
+# Two pictures in a row that are less alike than this are of two views, where most are more alike than the second
+# number; looked for so many pictures around an end, among so many.
+NEW_VIEW, SAME_VIEW, CUT_REACH, AROUND = 0.3, 0.6, 4, 20
 
 
 @dataclass(frozen=True)
 class Clip:
     """A stretch of a reel, `[start, end)` s, and what to add to a time there to get the stream's, at both ends.
 
-    `clear_ends` counts those of its ends at which the reel plainly leaves the stream, by a cut or a short fade.
+    `clear_ends` counts those of its ends at which the reel plainly leaves the stream, by a cut or a short fade, while
+    the stream goes on.
     """
 
     start: float
@@ -94,7 +98,7 @@ def refine(
         last = clips[number + 1].start + INSIDE_SECONDS / 2 if number + 1 < len(clips) else len(reel) / reel_rate
         start, clear_start = _border(before, left, reel_rate, clip.start, forwards=False)
         end, clear_end = _border(after, right, reel_rate, clip.end, forwards=True)
-        clear_start, clear_end = clear_start or start <= 2 / reel_rate, clear_end or end >= (len(reel) - 2) / reel_rate
+        clear_end = clear_end or end >= (len(reel) - 2) / reel_rate
         start, end = max(start, float(first), -begin_offset), min(end, float(last), stream.duration - end_offset)
         if end > start:
             result.append(Clip(start, end, begin_offset, end_offset, clear_start + clear_end))
@@ -190,7 +194,18 @@ def _border(side: _Side, other: _Side | None, rate: Fraction, coarse: float, *, 
     end = fit_end(shares, weights, round(LONGEST_FADE * rate))
     # `end.stop` pictures, counted from inside, belong to the clip.
     border = numbers[0] + end.stop if forwards else numbers[0] - end.stop + 1
-    return float(border / rate), end.drop >= CLEAR_DROP and end.fade <= CLEAR_FADE * rate
+    clear = end.drop >= CLEAR_DROP and end.fade <= CLEAR_FADE * rate
+    return float(border / rate), clear and not _stream_cuts(side, end, forwards=forwards)
+
+
+def _stream_cuts(side: _Side, end: End, *, forwards: bool) -> bool:
+    """Whether the stream itself changes its view there: as where a game begins, alike in another stream too."""
+    place = end.stop if forwards else len(side.numbers) - end.stop
+    likeness = _likeness(side.stream[1:], side.stream[:-1])
+    near = likeness[max(0, place - CUT_REACH - end.fade) : place + CUT_REACH + end.fade]
+    around = likeness[max(0, place - AROUND) : place + AROUND]
+    # Where it turns fast, all pictures are unlike the ones before them.
+    return len(near) > 0 and float(near.min()) < NEW_VIEW and float(np.median(around)) > SAME_VIEW
 
 
 def _shares(side: _Side, other: _Side | None) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,9 @@ NOISE_ENERGY = 4.0 * PRINT_SIDE**2
 # Two changes of the picture correlate by about 0.1 by chance, and by 0.45 or more in all but stills of true clips.
 MIN_MOVEMENT = 0.3
 # Of pictures that move alike, as many as `SURE_MOVED` (weighted, about 3 a second) leave no doubt. Games that begin
-# with the same view and the same first steps reached 6.6; but a reel does not leave them by a cut, as it leaves its
-# clips, unless by chance: of those, the most reached 4.3.
+# with the same view and the same first steps reached 6.6; but there the stream changes its view too, and a reel does
+# not leave them by a cut, as it leaves its clips. So with one such end fewer suffice;
+# by chance they have one up to 4.3.
 SURE_MOVED, SHORT_MOVED, LEAST_MOVED = 9.0, 5.0, 2.0
 # Landmarks that agree, at least so many and so many times what other offsets have.
 MIN_VOTES, VOTES_RATIO = 6, 3
@@ -38,8 +39,8 @@ class Evidence:
 
     `likeness` of its pictures (-1 to 1); `movement`: how alike they change (-1 to 1); `moved`: how many pictures speak
     for it so; `votes` of sound for its offset, and `chance_votes` for the best of others nearby; `clear_ends`: at how
-    many of its two ends the reel plainly leaves the stream; `elsewhere`: whether another stretch of the stream is as
-    like, in pictures and in sound.
+    many of its two ends the reel plainly leaves the stream while that goes on; `elsewhere`: whether another stretch of
+    the stream is as like, in pictures and in sound.
     """
 
     likeness: float
@@ -66,7 +67,7 @@ class Evidence:
             return "unlike"
         if self.elsewhere:
             return "repeated"
-        if self.moved < SHORT_MOVED or (self.moved < SURE_MOVED and self.clear_ends < 2):
+        if self.moved < SHORT_MOVED or (self.moved < SURE_MOVED and not self.clear_ends):
             return "doubtful"
         return "sure"
 

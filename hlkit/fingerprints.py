@@ -84,19 +84,23 @@ def stored_pictures(frames: pl.DataFrame, root: Path, *, progress: bool = True) 
 
 def keyframe_pictures(video: Path, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The recording's keyframes, which are decoded alone and fast: times in s (n,), and pictures as above."""
+    from av.video.frame import VideoFrame
+
     times, pictures = [], []
     length = probe(video).duration
     bar = tqdm(total=round(length), desc="keyframes", unit="s", mininterval=0.5, disable=not progress)
     with bar, open_container(video) as (container, stream):
         origin = (container.start_time or 0) / 1_000_000
-        stream.codec_context.skip_frame = "NONKEY"
-        stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
-            if frame.time is None:
+        for packet in container.demux(stream):
+            # What stands alone is decoded alone: the decoder never sees the packets between.
+            if not packet.is_keyframe or packet.pts is None or packet.time_base is None:
                 continue
-            times.append(frame.time - origin)
-            pictures.append(frame.reformat(SIDE, SIDE, format="gray", interpolation="AREA").to_ndarray())
-            bar.update(round(times[-1] - bar.n))
+            for frame in [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]:
+                if isinstance(frame, VideoFrame):
+                    times.append(float(packet.pts * packet.time_base) - origin)
+                    pictures.append(frame.reformat(SIDE, SIDE, format="gray", interpolation="AREA").to_ndarray())
+                    bar.update(round(times[-1] - bar.n))
+            stream.codec_context.flush_buffers()
     return np.array(times), np.array(pictures, dtype=np.uint8).reshape(-1, SIDE, SIDE)
 
 

@@ -27,7 +27,7 @@ WHOLE_SECONDS = 1500.0
 MAX_KEYFRAME_SECONDS = 2.6
 # A keyframe that is like some picture of the reel, and so many seconds on both sides of it, are decoded, the likest
 # first, until that is this share of the stream.
-MIN_LIKENESS, AROUND_SECONDS, MOST_SHARE = 0.4, 6.0, 0.25
+MIN_LIKENESS, AROUND_SECONDS, MOST_SHARE = 0.4, 5.0, 0.2
 
 
 @dataclass(frozen=True)
