@@ -50,7 +50,7 @@ def explain_peak(
         sources: of the video, a row a frame.
         frames: `video`, `frame`, `time`, of one video in order of time.
         time: the moment, seconds; the score is that of the last frame that is not later, before
-            it is set off against its minute and smoothed. In a gap that is the frame before the gap.
+            it is set off against its surroundings and smoothed. In a gap that is the frame before the gap.
         reach_seconds: how far before and after the moment to look, within its run of consecutive frames; 0 or more.
         step_seconds: length of what is hidden at once; above 0.
 

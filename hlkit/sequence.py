@@ -31,9 +31,9 @@ RNNKind = Literal["lstm", "gru"]
 # Scores keep two minutes of each three, so that no score stands near the end of what its network read.
 KEPT_SECONDS, CONTEXT_SECONDS = 120, 30
 
-# A moment counts by how far it stands out from its minute too: an area in which everything is loud is not one long
-# highlight. Both values are those that found the most on recordings other than the ones that figures are given of.
-SURROUNDINGS_SECONDS = 60
+# A moment counts by how far it stands out from what surrounds it too: an area in which everything is loud is not one
+# long highlight. Both values were chosen on recordings other than the ones that figures are given of.
+SURROUNDINGS_SECONDS = 30
 CONTRAST = 0.3
 
 LINEAR_SECONDS = 5
@@ -60,7 +60,7 @@ class SequenceConfig:
         widths: source name -> its width and the components kept of it.
         rnn, bidirectional, hidden_size: of each network.
         members: networks, each trained with other chunks held back; 2 or more.
-        contrast: the share of a minute's mean log-odds that is taken off those of its middle, 0 to 1.
+        contrast: the share of the surroundings' mean log-odds that is taken off those of their middle, 0 to 1.
         smoothing_seconds: window of the centred mean over the scores; 0 for none.
     """
 

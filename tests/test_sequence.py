@@ -233,12 +233,12 @@ def test_config_refuses_what_cannot_be():
         SequenceModel(SequenceConfig())
 
 
-def test_a_moment_is_set_off_against_its_minute():
+def test_a_moment_is_set_off_against_its_surroundings():
     model = SequenceModel(SequenceConfig(widths={"sound": (1, 1)}, fps="1", contrast=0.5))
     model.usual.copy_(torch.tensor([0.0, -2.0]))
-    frames = pl.DataFrame({"video": ["a"] * 4, "time": [0.0, 20.0, 40.0, 100.0]})
+    frames = pl.DataFrame({"video": ["a"] * 4, "time": [0.0, 10.0, 20.0, 100.0]})
     logits = torch.tensor([[0.0, -2.0], [0.0, 4.0], [0.0, torch.nan], [0.0, 6.0]])
-    # Within 30 s of each: -2 and 4, which is 1 on the mean and 3 more than usual; 4 alone; 6 alone.
+    # Within 15 s of each: -2 and 4, which is 1 on the mean and 3 more than usual; 4 alone; 6 alone.
     found = model.set_off(logits, frames)
     assert found[:, 0].tolist() == [0] * 4
     assert found[[0, 1, 3], 1].tolist() == [-2 - 1.5, 4 - 1.5, 6 - 4]

@@ -226,7 +226,7 @@ def _add_to_card(card: Path, model: SequenceModel, metrics: dict[str, float]) ->
         CARD_TITLE,
         "",
         f"{direction}{config.rnn.upper()} of width {config.hidden_size}, {config.members} members, over {sources}; "
-        f"each moment set off against its minute, scores smoothed over {config.smoothing_seconds:g} s. The run's "
+        f"each moment set off against its surroundings, scores smoothed over {config.smoothing_seconds:g} s. The run's "
         "scores are this model's.",
         "",
     ]
