@@ -350,8 +350,11 @@ def test_landmarks_agree_where_the_same_peaks_are():
 def test_keyframes_that_are_like_the_reel_say_where_to_decode():
     times, likeness = np.arange(0, 1000, 2.0), np.zeros(500)
     likeness[[100, 102, 300]] = 0.9
-    assert worth_decoding(times, likeness, 3000) == [(585, 628), (1785, 1816)]
-    assert worth_decoding(times, np.zeros(500), 3000) == []
+    assert worth_decoding(times, likeness, 3000, 600) == [(585, 628), (1785, 1816)]
+    assert worth_decoding(times, likeness, 3000, 20) == [(585, 616)]
+    likeness[112] = 0.9
+    assert worth_decoding(times, likeness, 3000, 600) == [(585, 688), (1785, 1816)]
+    assert worth_decoding(times, np.zeros(500), 3000, 600) == []
 
 
 def test_another_place_that_is_as_like_is_found():
