@@ -108,6 +108,7 @@ def test_the_frame_store_gives_what_decoding_gives(clean, tmp_path):
 def test_a_long_stream_is_decoded_only_where_its_keyframes_look_like_the_reel(clean, monkeypatch):
     asked = []
     monkeypatch.setattr(glimpses, "WHOLE_SECONDS", 0.0)
+    monkeypatch.setattr(glimpses, "JOIN_SECONDS", 2)  # the demo is short
     monkeypatch.setattr(
         glimpses, "decode_pictures", lambda *args, **options: asked.append(options) or decode_pictures(*args, **options)
     )
