@@ -21,13 +21,17 @@ RATE = Fraction(3)
 # Stored frames must be so many a second; of more, every second or third is taken.
 LEAST_RATE, MOST_RATE = Fraction(2), Fraction(6)
 
+# Dense enough to find a keyframe's like in a reel.
+SCAN_RATE = Fraction(12)
 # A shorter stream is decoded whole.
 WHOLE_SECONDS = 1500.0
 # Keyframes further apart than this leave short clips out.
 MAX_KEYFRAME_SECONDS = 2.6
 # A keyframe that is like some picture of the reel, and so many seconds on both sides of it, are decoded, the likest
-# first, until that is this share of the stream.
-MIN_LIKENESS, AROUND_SECONDS, MOST_SHARE = 0.4, 5.0, 0.2
+# first, until that is this share of the stream, or so many times as long as the reel.
+MIN_LIKENESS, AROUND_SECONDS, MOST_SHARE, REEL_TIMES = 0.4, 5.0, 0.2, 6
+# To open a file of hours takes as long as to decode this much more of it.
+JOIN_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def worthwhile_stream(info: VideoInfo, reel: np.ndarray, *, progress: bool = Tru
 
     Args:
         info: the stream.
-        reel: some pictures of the reel, uint8 (m, SIDE, SIDE), about twelve a second.
+        reel: pictures of the reel, uint8 (m, SIDE, SIDE), `SCAN_RATE` a second.
         progress: show progress bars.
     """
     if info.duration < WHOLE_SECONDS:
@@ -91,10 +95,11 @@ def worthwhile_stream(info: VideoInfo, reel: np.ndarray, *, progress: bool = Tru
     shared = prints.mean(axis=0)
     likeness = best_likeness(unit_prints(prints, shared), unit_prints(tile_prints(reel), shared))
     count = frame_count(info.duration, RATE)
+    most = max(round(MOST_SHARE * count), round(REEL_TIMES * len(reel) / SCAN_RATE * RATE))
     result = np.zeros((count, SIDE, SIDE), dtype=np.uint8)
     known = np.zeros(count, dtype=bool)
     for first, stop in tqdm(
-        worth_decoding(times, likeness, count), "stream", unit="stretch", mininterval=0.5, disable=not progress
+        worth_decoding(times, likeness, count, most), "stream", unit="stretch", mininterval=0.5, disable=not progress
     ):
         start, end = float(first / RATE), float(stop / RATE)
         found = decode_pictures(info.path, rate=RATE, start=start, end=end, progress=False)[: stop - first]
@@ -111,19 +116,26 @@ def best_likeness(stream: np.ndarray, reel: np.ndarray, block: int = 1024) -> np
     return best
 
 
-def worth_decoding(times: np.ndarray, likeness: np.ndarray, count: int) -> list[tuple[int, int]]:
+def worth_decoding(times: np.ndarray, likeness: np.ndarray, count: int, most: int) -> list[tuple[int, int]]:
     """The steps `[first, stop)` of the grid around keyframes that are like something, disjoint and in order.
 
     Args:
         times: of the keyframes, s (n,).
         likeness: of each to the reel (n,).
         count: steps of the grid in the stream.
+        most: how many of them to decode; the last stretch may exceed it.
     """
     wanted = np.zeros(count, dtype=bool)
     for number in np.argsort(-likeness, kind="stable"):
-        if likeness[number] < MIN_LIKENESS or wanted.mean() > MOST_SHARE:
+        if likeness[number] < MIN_LIKENESS or wanted.sum() > most:
             break
         first = max(0, int((float(times[number]) - AROUND_SECONDS) * RATE))
         wanted[first : int((float(times[number]) + AROUND_SECONDS) * RATE) + 1] = True
     edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
-    return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
+    stretches: list[tuple[int, int]] = []
+    for first, stop in edges.reshape(-1, 2).tolist():
+        if stretches and first - stretches[-1][1] <= JOIN_SECONDS * RATE:
+            stretches[-1] = (stretches[-1][0], stop)
+        else:
+            stretches.append((first, stop))
+    return stretches

@@ -22,7 +22,7 @@ import polars as pl
 from hlkit.borders import Clip, refine
 from hlkit.evidence import REPEAT_LIKENESS, REPEAT_MOVEMENT, VOTES_RATIO, Evidence, best_elsewhere, movement
 from hlkit.fingerprints import SIDE, decode_pictures, relief, tile_prints, unit_prints
-from hlkit.glimpses import Glimpses, stored_frames, worthwhile_stream
+from hlkit.glimpses import SCAN_RATE, Glimpses, stored_frames, worthwhile_stream
 from hlkit.labels import DEFAULT_LABEL, SPAN_SCHEMA
 from hlkit.landmarks import LANDMARKS, agreements, landmarks, votes
 from hlkit.project import HlkitError, HlkitWarning, format_time
@@ -41,8 +41,6 @@ SHORTEST_SECONDS = 1.0
 SAME_OFFSET, SAME_CLIP_SECONDS = 0.15, 2.0
 # From so many pictures the mean picture of a stream is taken.
 MEAN_PICTURES = 2000
-# Dense enough to find a keyframe's like in a reel.
-SCAN_RATE = Fraction(12)
 EMPTY = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
 NOTHING = np.zeros(0, dtype=LANDMARKS)
 

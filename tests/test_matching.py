@@ -108,6 +108,7 @@ def test_the_frame_store_gives_what_decoding_gives(clean, tmp_path):
 def test_a_long_stream_is_decoded_only_where_its_keyframes_look_like_the_reel(clean, monkeypatch):
     asked = []
     monkeypatch.setattr(glimpses, "WHOLE_SECONDS", 0.0)
+    monkeypatch.setattr(glimpses, "JOIN_SECONDS", 2)  # the demo is short
     monkeypatch.setattr(
         glimpses, "decode_pictures", lambda *args, **options: asked.append(options) or decode_pictures(*args, **options)
     )
@@ -350,8 +351,11 @@ def test_landmarks_agree_where_the_same_peaks_are():
 def test_keyframes_that_are_like_the_reel_say_where_to_decode():
     times, likeness = np.arange(0, 1000, 2.0), np.zeros(500)
     likeness[[100, 102, 300]] = 0.9
-    assert worth_decoding(times, likeness, 3000) == [(585, 628), (1785, 1816)]
-    assert worth_decoding(times, np.zeros(500), 3000) == []
+    assert worth_decoding(times, likeness, 3000, 600) == [(585, 628), (1785, 1816)]
+    assert worth_decoding(times, likeness, 3000, 20) == [(585, 616)]
+    likeness[112] = 0.9
+    assert worth_decoding(times, likeness, 3000, 600) == [(585, 688), (1785, 1816)]
+    assert worth_decoding(times, np.zeros(500), 3000, 600) == []
 
 
 def test_another_place_that_is_as_like_is_found():
