@@ -64,7 +64,7 @@ def test_answers_are_learned_from_and_never_asked_again(copied):
     for start, end in again.select("start", "end").iter_rows():
         assert not any(start < b - 1e-6 and end > a + 1e-6 for a, b in said.select("start", "end").iter_rows())
     figure = stages.review_chart(copied)
-    assert figure.axes[0].lines[0].get_xdata() == rounds["looked_minutes"].to_list()
+    assert list(figure.axes[0].lines[0].get_xdata()) == rounds["looked_minutes"].to_list()
 
 
 def test_a_run_without_a_sequence_model_is_told(copied):
