@@ -1,11 +1,15 @@
 """How surely the stretches of a stream that a highlight video shows are found, and in what time.
 
     python benchmarks/matching.py STREAM OTHER
+    python benchmarks/matching.py STREAM OTHER --seeds 0 --hours 6 --fill MORE.mp4 MORE.mp4
 
 Highlight videos are made of STREAM with ffmpeg as a streamer's editor might: spans of 3 to 15 s in another order,
 between them clips of OTHER, made smaller and encoded again at another frame rate, titles over the picture, music 6 dB
 below the stream's sound, and with some reels cross-fades. One more reel is made of OTHER alone, in which nothing of
 STREAM may be found. Spans begin anywhere except on a still picture, which could be from anywhere.
+
+With `--hours` STREAM is laid into the middle of a stream so long, around it the recordings of `--fill` again and again,
+and looked for in it is a reel of ten minutes with as many clips of OTHER as of STREAM.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ FADE_SECONDS = 0.5
 WIDTH, HEIGHT, RATE = 854, 480, 30
 MUSIC_DB = -6.0
 NEAR_SECONDS = 0.5
+LONG_SPANS = 33
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,8 @@ def main() -> None:
     parser.add_argument("other", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="A folder for the reels, kept for the next run.")
+    parser.add_argument("--hours", type=float, help="Look in a stream of this length, in which STREAM is a part.")
+    parser.add_argument("--fill", type=Path, nargs="+", default=[], help="What the rest of it is made of.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
@@ -168,14 +175,40 @@ def main() -> None:
                 _row(args.stream, clips, folder / f"reel-{seed}{'-fades' if fades else ''}.mp4", fades, seed)
             others = choose(args.other, SPANS, seed + 100, own=False)
             _row(args.stream, others, folder / f"other-{seed}.mp4", True, seed)
+        if args.hours:
+            own = choose(args.stream, LONG_SPANS, 0, own=True)
+            clips = own + choose(args.other, LONG_SPANS, 0, own=False)
+            random.Random(0).shuffle(clips)
+            hours, begin = lay_into(args.stream, args.fill, args.hours * 3600, folder / f"{args.hours:g}-hours.mp4")
+            _row(hours, clips, folder / "ten-minutes.mp4", True, 0, shift=begin)
 
 
-def _row(stream: Path, clips: list[Clip], reel: Path, fades: bool, seed: int) -> None:
+def lay_into(stream: Path, fill: list[Path], seconds: float, target: Path) -> tuple[Path, float]:
+    """A recording of at least this length with a stream in its middle, and where that begins in it, s.
+
+    `fill`, recordings of the stream's encoder, size and rate, are repeated before and after it; nothing is encoded.
+    """
+    if not fill:
+        raise SystemExit("--hours needs --fill: further recordings of STREAM's encoder, size and rate.")
+    lengths, before, after = [probe(each).duration for each in fill], [], []
+    half = (seconds - probe(stream).duration) / 2
+    for part in (before, after):
+        while sum(lengths[fill.index(each)] for each in part) < half:
+            part.append(fill[len(part) % len(fill)])
+    if not target.exists():
+        listed = target.with_suffix(".txt")
+        listed.write_text("".join(f"file '{each.resolve()}'\n" for each in [*before, stream, *after]))
+        run_ffmpeg(["-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", target], seconds=seconds, desc="stream")
+    return target, sum(lengths[fill.index(each)] for each in before)
+
+
+def _row(stream: Path, clips: list[Clip], reel: Path, fades: bool, seed: int, *, shift: float = 0.0) -> None:
     if not reel.exists():
         make_reel(clips, reel, fades=fades, seed=seed)
     began = time.monotonic()
     found = match_reel(stream, reel, progress=False)
     took = time.monotonic() - began
+    found = found.with_columns(pl.col("start", "end") - shift)
     right, lies, errors = judge(found, clips)
     true = sum(clip.own for clip in clips)
     near = [error for error in errors if error <= NEAR_SECONDS]

@@ -146,20 +146,25 @@ def seek_point(path: Path, start: float) -> tuple[float, float | None]:
     None stands for the file's beginning. Containers without an index (MPEG-TS) seek to a byte near the time, which may
     lie after the last keyframe before it; hence the look.
     """
-    from av.error import FFmpegError as LibavError
-
     with open_container(path) as (container, stream):
         origin = (container.start_time or 0) / 1_000_000
-        for point in (start - margin for margin in SEEK_MARGINS if start > margin):
-            try:
-                container.seek(round((origin + point) * 1_000_000), backward=True)
-                first = next((time for time, is_keyframe in _packets(container, stream) if is_keyframe), None)
-            except LibavError as error:
-                _log.info("%s can't be searched (%s); decoding it from the beginning", path, error)
-                return origin, None
-            if first is not None and first - origin <= start:
-                return origin, point
-    return origin, None
+        return origin, find_seek_point(container, stream, origin, start)
+
+
+def find_seek_point(container: InputContainer, stream: VideoStream, origin: float, start: float) -> float | None:
+    """What `seek_point` gives, in a recording that is open; its place is another one afterwards."""
+    from av.error import FFmpegError as LibavError
+
+    for point in (start - margin for margin in SEEK_MARGINS if start > margin):
+        try:
+            container.seek(round((origin + point) * 1_000_000), backward=True)
+            first = next((time for time, is_keyframe in _packets(container, stream) if is_keyframe), None)
+        except LibavError as error:
+            _log.info("%s can't be searched (%s); decoding it from the beginning", container.name, error)
+            return None
+        if first is not None and first - origin <= start:
+            return point
+    return None
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, bool]]:
