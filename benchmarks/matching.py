@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("stream", type=Path)
     parser.add_argument("other", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="A folder for the reels, kept for the next run.")
     parser.add_argument("--hours", type=float, help="Look in a stream of this length, in which STREAM is a part.")
     parser.add_argument("--fill", type=Path, nargs="+", default=[], help="What the rest of it is made of.")
@@ -167,7 +168,7 @@ def main() -> None:
         print(f"{platform.machine()}; {probe(args.stream)}; music at {MUSIC_DB:g} dB")
         print("| reel | clips | found to 0.5 s | false | worst error, s | median error, s | took, s |")
         print("|---|---|---|---|---|---|---|")
-        for seed in range(args.seeds):
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
             for fades in (False, True):
                 own = choose(args.stream, SPANS, seed, own=True)
                 clips = own + choose(args.other, FOREIGN, seed, own=False)

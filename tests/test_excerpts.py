@@ -76,6 +76,7 @@ def test_keyframes_are_at_their_times_and_damaged_ones_are_left_out(tmp_path):
         assert [read_number(picture) for picture in pictures] == list(range(0, 180, 15))
         packets = [packet for packet in excerpts._packets(0.0) if packet.is_keyframe]
         place, size = packets[4].pos, packets[4].size
+        assert place is not None
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     data[place : place + size] = bytes(size)
     (tmp_path / "a.mp4").write_bytes(data)
