@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from hlkit import cli, stages
 
@@ -41,7 +42,7 @@ def test_each_command_has_help_with_an_example_and_a_project(name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_each_option_is_an_argument_of_the_stage_with_the_same_default(name):
-    offered = inspect.signature(getattr(cli, name.replace("-", "_"))).parameters
+    offered = inspect.signature(get_command(cli.app).commands[name].callback).parameters
     accepted = inspect.signature(getattr(stages, name.replace("-", "_"))).parameters
     for option in set(offered) - {"project", "verbose"}:
         assert offered[option].default == accepted[option].default, option
