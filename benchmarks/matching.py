@@ -97,7 +97,9 @@ def make_reel(clips: list[Clip], target: Path, *, fades: bool, seed: int) -> Non
     music = ffmpeg.input(str(_music(folder / f"{target.stem}.wav", done, seed, level)))
     heard = ffmpeg.filter([heard, music.audio], "amix", duration="first", normalize=0)
     options: dict[str, Any] = {"vcodec": "libx264", "preset": "veryfast", "crf": 27, "acodec": "aac", "ab": "128k"}
-    run_ffmpeg(ffmpeg.output(shown, heard, str(target), **options), seconds=done, desc=target.stem)
+    unfinished = target.with_name(f"unfinished-{target.name}")
+    run_ffmpeg(ffmpeg.output(shown, heard, str(unfinished), **options), seconds=done, desc=target.stem)
+    unfinished.rename(target)
 
 
 def _title(path: Path, text: str) -> Path:

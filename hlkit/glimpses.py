@@ -22,8 +22,6 @@ RATE = Fraction(3)
 # Stored frames must be so many a second; of more, every second or third is taken.
 LEAST_RATE, MOST_RATE = Fraction(2), Fraction(6)
 
-# Dense enough to find a keyframe's like in a reel.
-SCAN_RATE = Fraction(12)
 # A shorter stream is decoded whole.
 WHOLE_SECONDS = 1500.0
 # Keyframes further apart than this leave short clips out.
@@ -79,12 +77,14 @@ def stored_frames(frames: pl.DataFrame, root: Path, *, progress: bool = True) ->
     return Glimpses(rate / every, pictures, known)
 
 
-def worthwhile_stream(stream: Excerpts, reel: np.ndarray, *, progress: bool = True) -> Glimpses:
+def worthwhile_stream(stream: Excerpts, reel: np.ndarray, seconds: float, *, progress: bool = True) -> Glimpses:
     """Those that may be in a reel, found by the stream's keyframes; all, where the stream is short or has too few.
 
     Args:
         stream: the open stream.
-        reel: pictures of the reel, uint8 (m, SIDE, SIDE), `SCAN_RATE` a second.
+        reel: pictures of the reel, uint8 (m, SIDE, SIDE), all of them: where a game turns fast, a keyframe is like the
+            one that shows it and no other.
+        seconds: how long the reel is.
         progress: show progress bars.
     """
     info = stream.info
@@ -97,7 +97,7 @@ def worthwhile_stream(stream: Excerpts, reel: np.ndarray, *, progress: bool = Tr
     shared = prints.mean(axis=0)
     likeness = best_likeness(unit_prints(prints, shared), unit_prints(tile_prints(reel), shared))
     count = frame_count(info.duration, RATE)
-    most = max(round(MOST_SHARE * count), round(REEL_TIMES * len(reel) / SCAN_RATE * RATE))
+    most = max(round(MOST_SHARE * count), round(REEL_TIMES * seconds * RATE))
     result = np.zeros((count, SIDE, SIDE), dtype=np.uint8)
     known = np.zeros(count, dtype=bool)
     for first, stop in tqdm(

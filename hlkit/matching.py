@@ -24,7 +24,7 @@ from hlkit.borders import Clip, refine
 from hlkit.evidence import REPEAT_LIKENESS, REPEAT_MOVEMENT, VOTES_RATIO, Evidence, best_elsewhere, movement
 from hlkit.excerpts import Excerpts, open_excerpts
 from hlkit.fingerprints import SIDE, decode_pictures, relief, tile_prints, unit_prints
-from hlkit.glimpses import SCAN_RATE, Glimpses, stored_frames, worthwhile_stream
+from hlkit.glimpses import Glimpses, stored_frames, worthwhile_stream
 from hlkit.labels import DEFAULT_LABEL, SPAN_SCHEMA
 from hlkit.landmarks import LANDMARKS, agreements, landmarks, votes
 from hlkit.project import HlkitError, HlkitWarning, format_time
@@ -105,8 +105,9 @@ def match_reels(
         sounds = beside.submit(landmarks, stream, progress=progress)
         shown = [_read(reel, progress) for reel in reels]
         if frames is None or root is None:
-            some = [pictures[_places(len(pictures), rate, SCAN_RATE)] for pictures, rate in shown]
-            glimpses = worthwhile_stream(excerpts, np.concatenate([EMPTY, *some]), progress=progress)
+            seconds = sum(float(len(pictures) / rate) for pictures, rate in shown)
+            every = np.concatenate([EMPTY, *(pictures for pictures, _ in shown)])
+            glimpses = worthwhile_stream(excerpts, every, seconds, progress=progress)
         else:
             glimpses = stored_frames(frames, root, progress=progress)
         found: list[pl.DataFrame] = []
