@@ -59,8 +59,8 @@ def choose(video: Path, count: int, seed: int, *, own: bool) -> list[Clip]:
     still = np.append(np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2)) < STILL_LEVELS, True)
     draw, chosen = random.Random(seed), []
     while len(chosen) < count:
-        length = draw.uniform(SHORTEST, LONGEST)
-        start = draw.uniform(0, len(pictures) / 3 - length)
+        length = round(draw.uniform(SHORTEST, LONGEST) * RATE) / RATE
+        start = draw.uniform(0, len(pictures) / 3 - length - 1)
         apart = all(start > clip.end + 1 or start + length < clip.start - 1 for clip in chosen)
         if apart and still[round(start * 3) : round((start + length) * 3)].mean() < STILL_SHARE:
             chosen.append(Clip(video, start, start + length, own))
@@ -75,13 +75,17 @@ def make_reel(clips: list[Clip], target: Path, *, fades: bool, seed: int) -> Non
     folder = target.parent
     pictures, sounds, lengths = [], [], []
     for number, clip in enumerate(clips):
-        source = ffmpeg.input(str(clip.video), ss=f"{clip.start:.6f}", t=f"{clip.end - clip.start:.6f}")
-        shown = source.video.filter("scale", WIDTH, HEIGHT).filter("setsar", 1).filter("fps", RATE)
+        # Exactly as long as said: what is missing or too much would add up, and later fades would begin too soon.
+        length = clip.end - clip.start
+        source = ffmpeg.input(str(clip.video), ss=f"{clip.start:.6f}", t=f"{length + 1:.6f}")
+        shown = source.video.filter("scale", WIDTH, HEIGHT).filter("setsar", 1).filter("fps", RATE, start_time=0)
+        shown = shown.filter("trim", end_frame=round(length * RATE))
         title = ffmpeg.input(str(_title(folder / f"{target.stem}-{number}.png", f"Moment {number + 1}: oh no!!")))
         shown = shown.overlay(title, x=draw.choice((20, 250)), y=draw.choice((20, 200, 380)), shortest=0)
         pictures.append(shown.filter("settb", "AVTB").filter("format", "yuv420p"))
-        sounds.append(source.audio.filter("aresample", 44_100).filter("aformat", channel_layouts="stereo"))
-        lengths.append(clip.end - clip.start)
+        heard = source.audio.filter("aresample", 44_100).filter("aformat", channel_layouts="stereo")
+        sounds.append(heard.filter("atrim", end=f"{length:.6f}"))
+        lengths.append(length)
     shown, heard, done = pictures[0], sounds[0], lengths[0]
     for number in range(1, len(clips)):
         if fades and draw.random() < 0.5:
