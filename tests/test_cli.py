@@ -37,6 +37,17 @@ def test_help_lists_every_stage():
         assert f" {name} " in done.stdout
 
 
+def test_help_waits_for_nothing_heavy():
+    program = (
+        "import sys; from hlkit.cli import app; sys.argv[1:] = ['train', '--help']; app(standalone_mode=False)\n"
+        "heavy = ('torch', 'torchvision', 'lightning', 'matplotlib', 'boto3', 'sklearn', 'scipy', 'av', 'yt_dlp')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--backbone" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", [*STAGES, "demo"])
 def test_each_command_has_help_with_an_example_and_a_project(name):
     done = call(name, "--help")
