@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from hlkit import cli, stages
 
@@ -20,8 +21,13 @@ STAGES = (
 ).split()
 
 
-def run(*words, cwd=None):
-    return subprocess.run([*HLKIT, *map(str, words)], capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
+def run(*words):
+    return subprocess.run([*HLKIT, *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def call(*words):
+    """The same in this process, which has imported everything; `main` itself is not run."""
+    return CliRunner().invoke(cli.app, [str(word) for word in words], prog_name="hlkit")
 
 
 def test_help_lists_every_stage():
@@ -31,10 +37,22 @@ def test_help_lists_every_stage():
         assert f" {name} " in done.stdout
 
 
+def test_help_waits_for_nothing_heavy():
+    program = (
+        "import sys; from hlkit.cli import app; sys.argv[1:] = ['train', '--help']; app(standalone_mode=False)\n"
+        "heavy = ('torch', 'torchvision', 'lightning', 'matplotlib', 'boto3', 'sklearn', 'scipy', 'av', 'yt_dlp')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--backbone" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", [*STAGES, "demo"])
 def test_each_command_has_help_with_an_example_and_a_project(name):
-    done = run(name, "--help")
-    assert done.returncode == 0
+    done = call(name, "--help")
+    assert done.exit_code == 0
+    assert f"Usage: hlkit {name} " in done.stdout
     assert f"Example: hlkit {name}" in done.stdout
     assert "--project" in done.stdout or name == "channel"
     assert "--verbose" in done.stdout
@@ -77,9 +95,14 @@ def test_verbose_adds_the_traceback(tmp_path):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_status_2(words, tmp_path):
-    assert run(*words, cwd=tmp_path).returncode == 2
+def test_wrong_usage_is_status_2(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(*words).exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_ends_the_process_with_2_too():
+    assert run("frames", "--size", "5").returncode == 2
 
 
 def test_a_full_disk_is_said_in_plain_words():

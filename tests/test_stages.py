@@ -263,6 +263,7 @@ def test_a_stretch_can_be_scored_alone_with_the_same_answer(copied):
     assert part["time"].to_list() == whole.filter(pl.col("time").is_between(10, 20, closed="left"))["time"].to_list()
     # The stored frames went through JPEG, the recording did not, so the scores differ a little.
     scores = part.join(whole, on="time")
+    assert (scores["score"] - scores["score_right"]).abs().max() < 0.05
     assert ((scores["score"] > 0.5) == (scores["score_right"] > 0.5)).all()
 
 
