@@ -101,7 +101,7 @@ def test_a_run_learns_from_what_was_looked_at_alone(project):
     said = []
     stages.infer(project, progress=False, say=said.append)
     stages.score(project, say=said.append)
-    assert "learn: nobody looked at 0:00:38 of it, and all of that counts as background here." in said
+    assert "learn: judged by the 0:00:52 of 0:01:30 that somebody looked at and that is scored." in said
 
 
 def put(folder, name, text):

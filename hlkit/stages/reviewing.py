@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from hlkit.labels import SPAN_SCHEMA
+from hlkit.labels import REVIEW, SPAN_SCHEMA
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.review import SPAN_SECONDS, review_queue
 from hlkit.stages import tables
@@ -23,8 +23,6 @@ from hlkit.stages.sequences import has_sequence, read_rounds, reads_pictures, ro
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-REVIEW = "review"
 
 
 def review(
