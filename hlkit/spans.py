@@ -2,8 +2,8 @@
 
 A span table has the columns of `SPAN_SCHEMA`: `video` (id), `start` and `end` (seconds from the start of the video,
 half-open `[start, end)`), `label` (the name of a class). A span labelled `background` was looked at and rejected. A
-fifth column is optional: `origin` (str, null where nobody knows), who or what said so, such as `hand`, `import:csv`,
-`review` or `reel:best_of_may`.
+fifth column is optional: `origin` (str, null where nobody knows), who or what said so, such as `hand`,
+`import:saturday.csv`, `review` or `reel:best_of_may`.
 """
 
 from __future__ import annotations
