@@ -293,7 +293,7 @@ def test_changed_labels_make_training_stale_and_nothing_else(copied, sources):
     said = []
     stages.frames(copied, size=32, progress=False, say=said.append)
     assert len(said) == 2
-    stages.label(copied, changed, say=said.append)
+    stages.label(copied, changed, replace=True, say=said.append)
     assert said[-1] == "learn: 1 spans, 0:00:06 of 0:01:30."
     with pytest.raises(HlkitError, match=r"[Ll]abel more"):
         stages.train(copied, epochs=1, progress=False, say=said.append)
