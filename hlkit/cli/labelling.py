@@ -58,12 +58,14 @@ def label(
     fps: LabelFpsOption = None,
     format: LabelFormatOption = None,
     classes: LabelClassesOption = None,
-    add: Annotated[bool, typer.Option("--add", help="Keep the labels that are there, too.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace all labels of its videos, those by hand too.")
+    ] = False,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take label spans into the project."""
+    """Take label spans into the project; what was marked by hand stays."""
     stages.label(
         Project(project),
         source,
@@ -71,7 +73,7 @@ def label(
         fps=fps,
         format=format,
         classes=_class_names(classes),
-        add=add,
+        replace=replace,
         redo=redo,
     )
 

@@ -15,7 +15,16 @@ import polars as pl
 
 from hlkit.chat import read_chat
 from hlkit.frames import read_index
-from hlkit.labels import BACKGROUND, DEFAULT_LABEL, SPAN_SCHEMA, Rest, label_frames, merge_spans, read_labels
+from hlkit.labels import (
+    BACKGROUND,
+    DEFAULT_LABEL,
+    SPAN_SCHEMA,
+    Rest,
+    label_frames,
+    merge_spans,
+    partly_seen,
+    read_labels,
+)
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
 from hlkit.records import check_columns, read_record, read_table
 from hlkit.sampling import Box, check_box
@@ -199,7 +208,7 @@ def labelled_frames(
         rest: what time counts as that no span covers (see `hlkit.labels.Rest`); -1 stands for what nobody looked at.
     """
     marks = [table for video in videos if (table := marks_of(project, video)) is not None]
-    spans = pl.concat([table.select(SPAN_SCHEMA.names()) for table in marks])
+    spans = pl.concat(marks, how="diagonal")
     classes = (BACKGROUND, *(sorted(set(spans["label"]) - {BACKGROUND}) or [DEFAULT_LABEL]))
     index = pl.concat([read_index(project.frames / video) for video in videos])
     return label_frames(index, spans, classes=classes, rest=rest), classes
@@ -213,9 +222,9 @@ def marked_share(project: Project, run: str) -> float:
 
 
 def unseen_seconds(project: Project, video: str) -> float:
-    """How much of a video nobody looked at: what no span covers, where there is one of background, and else nothing."""
+    """How much of a video nobody looked at: what no span covers if it is one of `partly_seen`, and else nothing."""
     marks = marks_of(project, video)
-    if marks is None or not (marks["label"] == BACKGROUND).any():
+    if marks is None or partly_seen(marks).is_empty():
         return 0.0
     return max(length(project, video) - _seconds(merge_spans(marks.with_columns(label=pl.lit("")))), 0.0)
 
