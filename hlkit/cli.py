@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage, 130 st
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import traceback
@@ -18,7 +17,7 @@ import typer
 
 from hlkit import stages
 from hlkit.labels import LabelFormat
-from hlkit.project import HlkitError, HlkitWarning, Project, parse_time
+from hlkit.project import HlkitError, HlkitWarning, Project, parse_time, plain_words
 from hlkit.sampling import Accelerator, Decoding, read_box
 
 # The choices of `hlkit.training.fit` and `hlkit.reel.write_reel`, again: their modules are slow to import, and the type
@@ -584,7 +583,7 @@ def main() -> None:
     except (HlkitError, OSError) as error:
         if logging.getLogger("hlkit").isEnabledFor(logging.DEBUG):
             traceback.print_exc()
-        sys.exit(f"hlkit: {_one_line(error)}")
+        sys.exit(f"hlkit: {' '.join((plain_words(error) or str(error)).split())}")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
@@ -593,9 +592,3 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
         sys.stderr.write(f"hlkit: {message}\n")
     else:
         logging.getLogger("hlkit").debug("%s", message)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full. Free some space and run the same command again; it goes on where it stopped."
-    return " ".join(str(error).split())
