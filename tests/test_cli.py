@@ -1,6 +1,5 @@
 """The `hlkit` command: its exit status, its one line of reason, and that each command is the stage of its name."""
 
-import errno
 import inspect
 import shutil
 import signal
@@ -103,11 +102,6 @@ def test_wrong_usage_is_status_2(words, tmp_path, monkeypatch):
 
 def test_wrong_usage_ends_the_process_with_2_too():
     assert run("frames", "--size", "5").returncode == 2
-
-
-def test_a_full_disk_is_said_in_plain_words():
-    error = OSError(errno.ENOSPC, "No space left on device", "/somewhere/00000.tar")
-    assert cli._one_line(error).startswith("The disk is full. Free some space and run the same command again")
 
 
 def test_a_disk_that_is_really_full_leaves_nothing_half_written(tmp_path, sources):
