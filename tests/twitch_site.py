@@ -70,7 +70,7 @@ class TwitchSite:
     """What the stand-in has and does. Change it between requests; `requests` has all that it was asked."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder  # <group>/index-dvr.m3u8 and segments
+        self.folder = folder  # <group>/index-dvr.m3u8 and segments; clip.mp4, or clips/<slug>.mp4
         self.groups = {
             "chunked": ("1080p60", "1920x1080"),
             "720p60": ("720p60", "1280x720"),
@@ -215,7 +215,8 @@ class TwitchSite:
                 return 403, b'[{"error_code": "vod_manifest_restricted"}]'
             return 200, self.master().encode()
         if path.startswith("/clips/"):
-            return 200, (self.folder / "clip.mp4").read_bytes()
+            own = self.folder / "clips" / f"{Path(path).stem.rpartition('-')[0]}.mp4"
+            return 200, (own if own.is_file() else self.folder / "clip.mp4").read_bytes()
         group, _, name = path.removeprefix(f"/{SPECIAL}/").partition("/")
         file = self.folder / group / name
         # Without an account only what the master playlist gives away is served.

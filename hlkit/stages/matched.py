@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,7 +15,7 @@ from hlkit.frames import read_index
 from hlkit.glimpses import LEAST_RATE
 from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, read_labels
 from hlkit.matching import MATCH_SCHEMA, match_reels
-from hlkit.project import HlkitError, Project, fingerprint, format_time
+from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, safe_id
 from hlkit.records import read_record
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
@@ -93,21 +94,33 @@ def match_clips(
         The columns of `hlkit.matching.match_reel`, of all clips.
 
     Raises:
-        HlkitError: when the video has no list of clips, or one can't be downloaded.
+        HlkitError: when the video has no list of clips, or none can be downloaded. One that is gone is left out
+            (HlkitWarning).
     """
-    from hlkit.download import download
-
     clips = clips_of(project, video)[:limit]
     if not clips:
         say(f"{video}: no clips were made of it.")
         return pl.DataFrame(schema=MATCH_SCHEMA)
     with tempfile.TemporaryDirectory() as folder:
-        files = [
-            download(clip["link"], Path(folder), video_id=f"clip{number}", progress=progress)
-            for number, clip in enumerate(clips, start=1)
-        ]
-        origins = [f"clip:{clip['link'].rstrip('/').rsplit('/', 1)[-1]}" for clip in clips]
+        files = _fetch_clips(clips, Path(folder), progress)
+        if not files:
+            raise HlkitError(f"None of the {len(clips)} clips of '{video}' can be had from Twitch any more.")
+        origins = [f"clip:{file.stem}" for file in files]
         return _match(project, files, origins, video, rest, redo, progress, say)
+
+
+def _fetch_clips(clips: Sequence[Mapping[str, Any]], folder: Path, progress: bool) -> list[Path]:
+    """The clips that can be had, each as a file of its name; one that is gone is told (HlkitWarning)."""
+    from hlkit.download import download
+
+    files = []
+    for clip in clips:
+        name = safe_id(clip["link"].rstrip("/").rsplit("/", 1)[-1])
+        try:
+            files.append(download(clip["link"], folder, video_id=name, progress=progress))
+        except HlkitError as error:
+            warnings.warn(f"The clip {clip['link']} is left out: {error}", HlkitWarning, stacklevel=3)
+    return files
 
 
 def clips_of(project: Project, video: str) -> list[dict[str, Any]]:
