@@ -21,7 +21,7 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.extraction import Extraction
-from hlkit.faults import find_holes, find_jump
+from hlkit.faults import CLOCKLESS_FORMATS, find_holes, find_jump
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
 from hlkit.sampling import (
     HOLD_SECONDS,
@@ -98,10 +98,11 @@ def extract_frames(
     rate = frame_rate(fps)
     if not 2 <= quality <= 31:
         raise HlkitError(f"The JPEG quality is {quality}. Give 2 (best) to 31.")
-    length = probe(video).duration
+    info = probe(video)
+    length = info.duration
     stop = length if end is None else min(end, length)
     frames = _between(video, length, start, stop, rate)
-    if (jump := find_jump(video)) is not None:
+    if info.container in CLOCKLESS_FORMATS and (jump := find_jump(video)) is not None:
         raise HlkitError(
             f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
             "Take it into a project (`hlkit download FILE`), which gives it one clock."
@@ -125,7 +126,7 @@ def extract_frames(
         kind = choose_accelerator(video, accelerator, fps=rate, size=size)
     count = len(frames)
     done = count - sum(len(plan[number]) for number in missing)
-    job = Extraction(video, length, rate, size, quality, kind, decoding, box)
+    job = Extraction(info, rate, size, quality, kind, decoding, box)
     with tqdm(total=count, initial=done, desc=video_id, unit="frame", mininterval=0.5, disable=not progress) as bar:
         for run in consecutive(missing):
             for number, place in job.write(folder, {number: plan[number] for number in run}, holes, bar):
