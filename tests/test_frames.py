@@ -1,6 +1,9 @@
+import errno
+import fcntl
 import hashlib
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -214,6 +217,69 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(recording, 
     assert last.returncode == 0
     assert content(folder) == content(tmp_path / "clean")
     assert sorted(folder.iterdir()) == [folder / name for name in sorted(content(tmp_path / "clean"))]
+
+
+HELD = """
+import sys
+from pathlib import Path
+from hlkit import extraction
+from hlkit.frames import extract_frames
+real = extraction.write_shard
+def waits(target, *args, **options):
+    if target.name == "00001.tar":
+        print("at work", flush=True)
+        sys.stdin.readline()
+    return real(target, *args, **options)
+extraction.write_shard = waits
+options = {"size": 32, "shard_seconds": 4, "progress": False}
+extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), video_id="a", **options)
+"""
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_a_second_run_at_the_same_time_says_so_and_harms_nothing(recording, clean, tmp_path, redo):
+    folder, pipe = tmp_path / "a", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-c", HELD, recording[0], folder], **pipe)
+    assert first.stdout.readline() == "at work\n"
+    before = content(folder)
+    assert "00000.tar" in before
+    second = RUN.replace('"fps": 10, "size": 32, "shard_seconds": 1', f'"redo": {redo}')
+    run = subprocess.run([sys.executable, "-c", second, recording[0], folder], capture_output=True, text=True)
+    assert run.returncode == 1
+    says = "The frames of a are being made in another notebook or terminal. Wait until that is done, or stop it there"
+    assert says in run.stderr.splitlines()[-1]
+    assert content(folder) == before
+    first.communicate("go on\n")
+    assert first.returncode == 0
+    assert content(folder) == content(clean)
+
+
+def test_a_run_that_is_killed_keeps_nobody_out(recording, clean, tmp_path):
+    folder, pipe = tmp_path / "a", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-c", HELD, recording[0], folder], **pipe)
+    assert first.stdout.readline() == "at work\n"
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    extract(recording[0], folder)
+    assert content(folder) == content(clean)
+
+
+def test_a_disk_that_can_not_hold_folders_is_told(recording, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(HlkitWarning, match=r"can't be kept from other programs \(Operation not supported\)"):
+        assert len(extract(recording[0], tmp_path / "a")) == 39
+
+
+def test_redo_makes_every_shard_again(recording, clean, tmp_path):
+    extract(recording[0], tmp_path / "a")
+    for file in (tmp_path / "a").iterdir():
+        os.utime(file, (0, 0))
+    extract(recording[0], tmp_path / "a", redo=True)
+    assert all(file.stat().st_mtime > 0 for file in (tmp_path / "a").iterdir())
+    assert content(tmp_path / "a") == content(clean)
 
 
 @pytest.mark.parametrize("written", [0, 1, 3])

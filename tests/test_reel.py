@@ -520,6 +520,37 @@ def test_an_interrupted_reel_goes_on_and_a_changed_one_starts_anew(source, tmp_p
     assert decode(target)[0] == [*range(90, 105), *range(30, 45)]
 
 
+HELD = """
+import sys
+from pathlib import Path
+from hlkit import reel
+real = reel.join_cuts
+def waits(*args):
+    print("at work", flush=True)
+    sys.stdin.readline()
+    return real(*args)
+reel.join_cuts = waits
+reel.write_reel(Path(sys.argv[1]), [reel.Cut(1, 1.5)], Path(sys.argv[2]), progress=False)
+"""
+
+
+@pytest.mark.parametrize("cuts", [[Cut(1, 1.5)], [Cut(2, 2.5)]])
+def test_a_second_run_at_the_same_time_says_so_and_harms_nothing(source, cuts, tmp_path):
+    target = tmp_path / "reel.mp4"
+    command = [sys.executable, "-c", HELD, source, target]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "at work\n"
+    says = r"^The reel reel\.mp4 is being made in another notebook or terminal\. Wait until that is done"
+    with pytest.raises(HlkitError, match=says):
+        write_reel(source, cuts, target, progress=False)
+    first.communicate("go on\n")
+    assert first.returncode == 0
+    assert decode(target)[0] == list(range(30, 45))
+    write_reel(source, cuts, target, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["reel.mp4"]
+
+
 def test_progress_ends_at_the_number_of_pictures(source, tmp_path, capsys):
     write_reel(source, [Cut(1, 1.5), Cut(3, 3.5)], tmp_path / "reel.mp4")
     assert "reel: 100%" in (text := capsys.readouterr().err)
