@@ -6,6 +6,7 @@ is written last, holds what the stage was made from, and is believed only while 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -36,6 +37,20 @@ class HlkitError(Exception):
 
 class HlkitWarning(UserWarning):
     """A fall-back that was taken, with its reason."""
+
+
+# What a user can mend by choosing another place.
+PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+
+
+def plain_words(error: BaseException) -> str | None:
+    """What went wrong, for a user; None when only the traceback can tell."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Free some space and run the same again; it goes on where it stopped."
+    if isinstance(error, OSError) and error.errno in PLACE_ERRORS and error.filename is not None:
+        reason = f"{error.filename} can't be used ({error.strerror})"
+        return f"{reason}. See who may write there, or take a project in another folder."
+    return str(error) if isinstance(error, HlkitError) else None
 
 
 def format_time(seconds: float, *, decimals: int = 0) -> str:
@@ -211,11 +226,16 @@ class Project:
         """The recording of one id.
 
         Raises:
-            HlkitError: when the project has no such recording; lists those that it has.
+            HlkitError: when the project has no such recording (lists those that it has), or it is a link to a file
+                that is gone.
         """
         for suffix in VIDEO_SUFFIXES:
-            if (file := self.videos / f"{video}{suffix}").exists():
+            file = self.videos / f"{video}{suffix}"
+            if file.exists():
                 return file
+            if file.is_symlink():
+                gone = f"{file} leads to {file.readlink()}, which is gone"
+                raise HlkitError(f"{gone}. Put it back, or delete {file.name} and download the recording again.")
         known = ", ".join(self.video_ids()) or "none; download one first (notebook 01, or `hlkit download`)"
         raise HlkitError(f"The project has no video '{video}'. It has: {known}.")
 

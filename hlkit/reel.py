@@ -115,6 +115,8 @@ def write_pieces(
         )
     if target.suffix.lower() != ".mp4" or any(target == piece.info.path for piece in pieces):
         raise HlkitError(f"The reel can't be {target.name}. Give a new name that ends with .mp4.")
+    if target.is_dir():
+        raise HlkitError(f"The reel {target} can't be written: a folder has that name. Choose another folder or name.")
     if not 0 <= crf <= 51:
         raise HlkitError(f"The quality (crf) is {crf}. Give 0 (lossless) to 51 (worst); 20 is usual.")
     if overlay not in ("none", "score"):

@@ -1,6 +1,5 @@
 """The `hlkit` command: its exit status, its one line of reason, and that each command is the stage of its name."""
 
-import errno
 import inspect
 import shutil
 import signal
@@ -80,11 +79,6 @@ def test_verbose_adds_the_traceback(tmp_path):
 def test_wrong_usage_is_status_2(words, tmp_path):
     assert run(*words, cwd=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_said_in_plain_words():
-    error = OSError(errno.ENOSPC, "No space left on device", "/somewhere/00000.tar")
-    assert cli._one_line(error).startswith("The disk is full. Free some space and run the same command again")
 
 
 def test_a_disk_that_is_really_full_leaves_nothing_half_written(tmp_path, sources):

@@ -432,6 +432,14 @@ def test_pictures_that_are_missing_in_the_middle_are_named(source, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["reel.mp4", "reels/reel.mp4"])
+def test_a_folder_of_the_reels_name_is_noticed_before_the_work(source, name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(reel, "_make", None)
+    with pytest.raises(HlkitError, match="can't be written: a folder has that name"):
+        write_reel(source, [Cut(1, 2)], tmp_path / name, progress=False)
+
+
 def test_a_folder_that_can_not_be_written(source, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(HlkitError, match="can't be written: "):

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage, 130 st
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import traceback
@@ -14,7 +13,7 @@ import warnings
 import typer
 
 from hlkit.cli import intake, judging, keeping, labelling, learning, results
-from hlkit.project import HlkitError, HlkitWarning
+from hlkit.project import HlkitError, HlkitWarning, plain_words
 
 # The shell's number for a program that Ctrl-C has ended.
 STOPPED = 130
@@ -47,7 +46,7 @@ def main() -> None:
     except (HlkitError, OSError) as error:
         if logging.getLogger("hlkit").isEnabledFor(logging.DEBUG):
             traceback.print_exc()
-        sys.exit(f"hlkit: {_one_line(error)}")
+        sys.exit(f"hlkit: {' '.join((plain_words(error) or str(error)).split())}")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
@@ -56,9 +55,3 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
         sys.stderr.write(f"hlkit: {message}\n")
     else:
         logging.getLogger("hlkit").debug("%s", message)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full. Free some space and run the same command again; it goes on where it stopped."
-    return " ".join(str(error).split())
