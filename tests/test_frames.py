@@ -296,9 +296,12 @@ def test_an_interrupted_run_keeps_its_whole_shards_and_no_index(recording, clean
         extract(recording[0], folder)
     assert sorted(content(folder)) == [*(f"{n:05d}.tar" for n in range(written)), "extraction.json"]
     assert ffmpegs() == []
-    monkeypatch.undo()
+    made = []
+    monkeypatch.setattr(extraction, "write_shard", lambda *args, **each: made.append(args[1]) or real(*args, **each))
     extract(recording[0], folder)
     assert content(folder) == content(clean)
+    # The shard at which it was interrupted is all that is made twice.
+    assert made == [range(start, min(start + 12, 39)) for start in range(12 * written, 39, 12)]
 
 
 def test_a_run_that_mends_a_finished_folder_has_no_index_until_it_is_done(recording, clean, tmp_path, monkeypatch):
