@@ -2,6 +2,9 @@
 
 The picture at time `t` is the last one whose timestamp is not after `t`, which is what a viewer sees then, whatever the
 recording's own frame rate, start offset or container.
+
+The way over the GPU has not been run on one yet; its command lines are tested word for word. It takes one stream at a
+time, and a box is cut out after pictures have come back, because ffmpeg has no filter that crops on the GPU.
 """
 
 from __future__ import annotations

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
 import av
+import ffmpeg
 import numpy as np
 import polars as pl
 import psutil
@@ -33,7 +35,7 @@ from hlkit.frames import (
 )
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sampling import TIMESTAMP_TOLERANCE
-from hlkit.video import run_ffmpeg
+from hlkit.video import FFmpegError, probe, run_ffmpeg
 
 PLACE = ("video", "shard", "offset", "size")
 
@@ -382,6 +384,38 @@ def test_a_box_is_all_that_is_stored(tmp_path):
         picture = np.asarray(Image.open(BytesIO(reader.read(*index.select(PLACE).row(0)))))
         assert abs(picture[8:24, 8:24].astype(int) - grey).max() <= 3
     assert json.loads((tmp_path / "left" / "extraction.json").read_text())["box"] == [0, 0, 0.5, 1]
+
+
+@pytest.mark.parametrize(("matrix", "colours"), [(6, []), (1, ["format", "scale"])])
+def test_the_whole_command_of_an_extraction_on_the_gpu(tmp_path, monkeypatch, matrix, colours):
+    said = []
+
+    def note(output, *_, **__):
+        said.append(ffmpeg.get_args(output))
+        raise FFmpegError("there is no GPU")
+
+    monkeypatch.setattr(extraction, "open_ffmpeg", note)
+    make_numbered(tmp_path / "a.mp4", seconds=2, width=512, height=288)
+    real = probe(tmp_path / "a.mp4")
+    monkeypatch.setattr("hlkit.frames.probe", lambda path: replace(real, matrix=matrix))
+    with pytest.raises(FFmpegError, match="there is no GPU"):
+        extract(tmp_path / "a.mp4", tmp_path / "frames" / "a", size=128, accelerator="cuda")
+    stretched = "" if colours else ":out_range=full"
+    by_rgb = "[s6]format=rgb24[s7];[s7]scale=out_color_matrix=bt601:out_range=full[s8];[s8]" if colours else "[s6]"
+    last = "s9" if colours else "s7"
+    assert said == [
+        [
+            *["-copyts", "-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-itsoffset", "-0.001000"],
+            *["-i", f"file:{tmp_path / 'a.mp4'}", "-filter_complex"],
+            "[0:V:0]fps=fps=3:round=up:start_time=0[s0];"
+            "[s0]scale_cuda=256:144:format=nv12:interp_algo=bilinear[s1];"
+            "[s1]scale_cuda=128:144:format=nv12:interp_algo=bilinear[s2];"
+            "[s2]hwdownload[s3];[s3]format=nv12[s4];[s4]tpad=stop_duration=1:stop_mode=clone[s5];"
+            f"[s5]scale=128:128:flags=bicubic{stretched}[s6];{by_rgb}format=yuvj420p[{last}]",
+            *["-map", f"[{last}]", "-f", "nut", "-flags:v", "+bitexact", "-frames:v", "6", "-q:v", "3"],
+            *["-threads", "1", "-vcodec", "mjpeg", "pipe:"],
+        ]
+    ]
 
 
 def test_exact_decoding_shows_the_same_pictures(recording, clean, tmp_path):
