@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hlkit.project import HlkitError, format_time
 from hlkit.sampling import SEEK_MARGINS
-from hlkit.video import VideoInfo, open_container
+from hlkit.video import open_container
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,17 +32,18 @@ INTERLEAVE_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-def check_whole(info: VideoInfo, end: float) -> None:
+def check_whole(container: InputContainer, path: Path, end: float) -> None:
     """Refuse a recording that was cut off before `end` seconds: its index may still promise everything.
+
+    `container` is the open recording; where it goes on reading is not where it was.
 
     Raises:
         HlkitError: when neither pictures nor sound are there shortly before `end`.
     """
-    with open_container(info.path) as (container, _):
-        wanted = origin_of(container) + end - CUT_OFF_SECONDS
-        if any(packet.end >= wanted for packet in _packets(container, None, max(0.0, end - CUT_OFF_SECONDS))):
-            return
-    reason = f"{info.path.name} ends before {format_time(end, decimals=3)}, though it says that it is longer"
+    wanted = origin_of(container) + end - CUT_OFF_SECONDS
+    if any(packet.end >= wanted for packet in _packets(container, None, max(0.0, end - CUT_OFF_SECONDS))):
+        return
+    reason = f"{path.name} ends before {format_time(end, decimals=3)}, though it says that it is longer"
     raise HlkitError(f"{reason}. Copy or download it again.")
 
 

@@ -225,9 +225,6 @@ class _Job:
 
 def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
     job.counts()
-    for piece in set(job.pieces):
-        ends = [cut.end for cut, its in zip(job.cuts, job.pieces, strict=True) if its == piece]
-        check_whole(piece.info, max(ends) - piece.offset)
     work, busy = target.parent / f".part-{target.stem}-{job.key()}", f"The reel {target.name} is"
     with exclusive(work, what=busy):
         for other in target.parent.glob(".part-*"):
@@ -242,6 +239,9 @@ def _make_in(work: Path, job: _Job, target: Path, progress: bool) -> tuple[Cut, 
     attempt = Path(tempfile.mkdtemp(dir=work))
     try:
         with Sources() as sources:
+            for piece in set(job.pieces):
+                ends = [cut.end for cut, its in zip(job.cuts, job.pieces, strict=True) if its == piece]
+                check_whole(sources.open(piece.info.path).container, piece.info.path, max(ends) - piece.offset)
             plain = [part for part in job.parts() if part.kind == "plain"]
             stretches = [job.stretch(part) for part in plain]
             mode = job.mode if plain else "encode"
