@@ -296,5 +296,9 @@ def _read(source: Source, style: Style, seek: float) -> Iterator[_Read]:
 
 def _changes(packet: Packet, units: list[bytes], sets: ParameterSets) -> bool:
     """Whether a packet brings parameter sets that are not the known ones."""
-    new = ParameterSets.of(units) if any(kind(unit) in (SPS, PPS) for unit in units) else ParameterSets()
-    return packet.has_sidedata("new_extradata") or new | sets != sets if sets.agrees(new) else True
+    if packet.has_sidedata("new_extradata"):
+        return True
+    if not any(kind(unit) in (SPS, PPS) for unit in units):
+        return False
+    new = ParameterSets.of(units)
+    return not sets.agrees(new) or new | sets != sets

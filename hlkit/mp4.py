@@ -66,9 +66,12 @@ def write_pictures(
 
 def numbered_packets(container: InputContainer, stream: VideoStream, rate: Fraction) -> Iterator[tuple[int, Packet]]:
     """The packets of a file that holds one cut, each with its picture's number."""
+    assert stream.time_base is not None
+    # In whole numbers: fractions would take longer than the packets.
+    over, under = (stream.time_base * rate).as_integer_ratio()
     for packet in container.demux(stream):
-        if packet.pts is not None and packet.time_base is not None:
-            yield round(packet.pts * packet.time_base * rate), packet
+        if packet.pts is not None:
+            yield (2 * packet.pts * over + under) // (2 * under), packet
 
 
 def join_cuts(cuts: Sequence[Path], counts: Sequence[int], rate: Fraction, sound: Path | None, target: Path) -> None:
@@ -102,9 +105,9 @@ def join_cuts(cuts: Sequence[Path], counts: Sequence[int], rate: Fraction, sound
             output.mux(packet)
 
 
-def _time(packet: Packet) -> Fraction:
+def _time(packet: Packet) -> float:
     assert packet.dts is not None and packet.time_base is not None
-    return packet.dts * packet.time_base
+    return packet.dts * packet.time_base.numerator / packet.time_base.denominator
 
 
 def _survey(cuts: Iterable[Path], rate: Fraction) -> tuple[ParameterSets, int]:
