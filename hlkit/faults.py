@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hlkit.sampling import HOLD_SECONDS, SEEK_MARGINS, seek_point
-from hlkit.video import open_container, probe
+from hlkit.video import open_container, origin_of, probe
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -115,7 +115,7 @@ def _opened(path: Path, start: float) -> Iterator[tuple[InputContainer, VideoStr
     # Near the beginning there is nothing to look for.
     found = seek_point(path, start) if start > SEEK_MARGINS[0] else None
     with open_container(path) as (container, stream):
-        origin, point = found or ((container.start_time or 0) / 1_000_000, None)
+        origin, point = found or (origin_of(container), None)
         if point is not None:
             container.seek(round((origin + point) * 1_000_000), backward=True)
         yield container, stream, origin

@@ -105,7 +105,7 @@ def probe(path: Path) -> VideoInfo:
         HlkitError: when the file is missing, empty, no video, cut off before its index, or holds sound only.
     """
     with open_container(path) as (container, stream):
-        start = (container.start_time or 0) / 1_000_000
+        start = origin_of(container)
         codec = stream.codec_context
         return VideoInfo(
             path=Path(path),
@@ -150,6 +150,11 @@ def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if pictures[0].codec_context is None:
             raise HlkitError(f"{path} is in a picture format that can't be decoded. Convert it to H.264 first.")
         yield container, pictures[0]
+
+
+def origin_of(container: InputContainer) -> float:
+    """The container's own timestamp of time 0, in seconds."""
+    return (container.start_time or 0) / 1_000_000
 
 
 def _duration(container: InputContainer, stream: VideoStream, start: float) -> float:
