@@ -10,9 +10,8 @@ from statistics import median
 
 import numpy as np
 
-from hlkit.cuts import Cut
+from hlkit.cuts import Cut, Piece
 from hlkit.project import HlkitError, format_time
-from hlkit.reel import Piece
 from hlkit.sampling import SEEK_MARGINS
 from hlkit.video import open_container, origin_of
 
