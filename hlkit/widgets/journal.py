@@ -29,10 +29,9 @@ from typing import Any
 
 import polars as pl
 
-from hlkit.labels import ORIGIN, SPAN_SCHEMA
+from hlkit.labels import BACKGROUND, ORIGIN, SPAN_SCHEMA
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.widgets.marks import (
-    BACKGROUND,
     DECIMALS,
     Change,
     Mark,

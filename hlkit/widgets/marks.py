@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from hlkit.labels import DEFAULT_CLASSES, TIME_TOLERANCE
+from hlkit.labels import BACKGROUND, TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time
 
-BACKGROUND = DEFAULT_CLASSES[0]
 # Two pictures of a 30 fps video lie further apart, so what is left of a span that was cut shorter than this shows none.
 SHORTEST_SECONDS = 0.02
 # As in label files: a microsecond.
