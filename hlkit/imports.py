@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from hlkit.labels import BACKGROUND, ORIGIN, SPAN_SCHEMA, TIME_TOLERANCE
+from hlkit.labels import BACKGROUND, MARK_SCHEMA, ORIGIN, TIME_DECIMALS, TIME_TOLERANCE
 from hlkit.project import format_time
 
 IMPORT = "import"
@@ -29,12 +29,7 @@ IMPORT = "import"
 SAME_SHARE = 0.5
 # What is left over of a span beside marks of its class and is shorter is where two people ended it differently.
 SHORTEST_SECONDS = 1.0
-# As in label files: a microsecond.
-_DECIMALS = 6
 _SHOWN = 3
-
-MARK_SCHEMA = pl.Schema({**SPAN_SCHEMA, ORIGIN: pl.String})
-
 
 Row = tuple[float, float, str, str | None]
 """(start, end, label, origin)."""
@@ -153,7 +148,7 @@ def _sorted_out(rows: Sequence[Row], name: str, gave: set[Row]) -> tuple[list[Ro
 
 
 def _rows(spans: pl.DataFrame) -> list[Row]:
-    return spans.select(pl.col("start", "end").round(_DECIMALS), "label", ORIGIN).rows()
+    return spans.select(pl.col("start", "end").round(TIME_DECIMALS), "label", ORIGIN).rows()
 
 
 def _inside(row: Row, span: Row) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 
 from hlkit.agreement import Agreement, agreement
-from hlkit.imports import MARK_SCHEMA, Record, import_origin, join_import
+from hlkit.imports import Record, import_origin, join_import
 from hlkit.labels import (
     BACKGROUND,
+    MARK_SCHEMA,
     ORIGIN,
     SPAN_SCHEMA,
     Fps,

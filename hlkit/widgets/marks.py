@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from hlkit.labels import BACKGROUND, TIME_TOLERANCE
+from hlkit.labels import BACKGROUND, TIME_DECIMALS, TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time
 
 # Two pictures of a 30 fps video lie further apart, so what is left of a span that was cut shorter than this shows none.
 SHORTEST_SECONDS = 0.02
-# As in label files: a microsecond.
-DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Mark:
             raise HlkitError(
                 f"A mark from {self.start} s to {self.end} s is no stretch; the end must be after the start."
             )
-        object.__setattr__(self, "start", round(float(self.start), DECIMALS))
-        object.__setattr__(self, "end", round(float(self.end), DECIMALS))
+        object.__setattr__(self, "start", round(float(self.start), TIME_DECIMALS))
+        object.__setattr__(self, "end", round(float(self.end), TIME_DECIMALS))
 
     def overlaps(self, other: Mark) -> bool:
         """Whether they share time; spans that touch do not."""
