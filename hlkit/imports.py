@@ -24,6 +24,8 @@ from hlkit.project import format_time
 
 IMPORT = "import"
 """What the origin of a file's spans begins with; its name follows."""
+MATCHES = ("reel", "reels", "clip", "clips")
+"""What the origins of matched spans begin with (`hlkit.stages.match`): those of one reel or clip, and of several."""
 
 # From here on a span of the file and what is marked are one moment, as an event counts as found.
 SAME_SHARE = 0.5
@@ -141,8 +143,7 @@ def _sorted_out(rows: Sequence[Row], name: str, gave: set[Row]) -> tuple[list[Ro
     """The rows that the file gave, the marks of others, and the rests of matches."""
     mine, others, rests = [], [], []
     for row in rows:
-        kind = (row[3] or "").partition(":")[0]
-        is_rest = row[2] == BACKGROUND and kind in ("reel", "reels", "clip", "clips")
+        is_rest = row[2] == BACKGROUND and (row[3] or "").partition(":")[0] in MATCHES
         (mine if row[3] == import_origin(name) or row in gave else rests if is_rest else others).append(row)
     return mine, others, rests
 

@@ -13,7 +13,8 @@ import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.glimpses import LEAST_RATE
-from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, read_labels
+from hlkit.imports import MATCHES
+from hlkit.labels import BACKGROUND, DEFAULT_LABEL, MARK_SCHEMA, ORIGIN
 from hlkit.matching import MATCH_SCHEMA, match_reels
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, safe_id
 from hlkit.records import read_record
@@ -190,12 +191,11 @@ def stored_frames_of(project: Project, video: str) -> pl.DataFrame | None:
 
 
 def _all_labels(project: Project, video: str) -> pl.DataFrame:
-    """All label spans of a video, those of background too, with the column `origin`."""
-    file = project.labels(video)
-    labels = read_labels(file, video=video) if file.is_file() else pl.DataFrame(schema=SPAN_SCHEMA)
-    if "origin" not in labels.columns:
-        labels = labels.with_columns(origin=pl.lit(None, dtype=pl.String))
-    return labels.select(*SPAN_SCHEMA.names(), "origin")
+    """All label spans of a video, those of background too: columns of `MARK_SCHEMA`."""
+    marks = tables.marks_of(project, video)
+    if marks is None:
+        return pl.DataFrame(schema=MARK_SCHEMA)
+    return marks if ORIGIN in marks.columns else marks.with_columns(pl.lit(None, dtype=pl.String).alias(ORIGIN))
 
 
 def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> pl.DataFrame:
@@ -208,8 +208,9 @@ def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> p
         matches: the columns of `hlkit.matching.match_reel`.
         origin: of the matches; what `labels` has of that origin goes.
     """
-    rest = pl.col("label").eq(DEFAULT_CLASSES[0]) & pl.col("origin").fill_null("").str.contains("^(reel|clip)s?(:|$)")
-    labels = labels.filter(pl.col("origin").ne_missing(origin))
+    kind = pl.col(ORIGIN).fill_null("").str.split(":").list.first()
+    rest = pl.col("label").eq(BACKGROUND) & kind.is_in(MATCHES)
+    labels = labels.filter(pl.col(ORIGIN).ne_missing(origin))
     marked, auto = labels.filter(~rest), labels.filter(rest)
     shown = subtract(_ranges(matches), _ranges(marked))
     rows = [(matches["video"][0], start, end, DEFAULT_LABEL, origin) for start, end in shown]
@@ -231,10 +232,10 @@ def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Rest, or
     free = [(0.0, length)]
     if rest == "near":
         kind = origin.rstrip("s").partition(":")[0]
-        mine = labels.filter(pl.col("origin").fill_null("").str.starts_with(kind), pl.col("label") == DEFAULT_LABEL)
+        mine = labels.filter(pl.col(ORIGIN).fill_null("").str.starts_with(kind), pl.col("label") == DEFAULT_LABEL)
         free = [(max(0.0, start - NEAR_SECONDS), min(length, end + NEAR_SECONDS)) for start, end in _ranges(mine)]
     gaps = [gap for gap in subtract(free, _ranges(labels)) if gap[1] - gap[0] >= SHORTEST_REST]
-    rows = [(video, start, end, DEFAULT_CLASSES[0], origin) for start, end in gaps]
+    rows = [(video, start, end, BACKGROUND, origin) for start, end in gaps]
     return pl.concat([labels, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
 
 
