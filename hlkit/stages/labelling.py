@@ -84,7 +84,7 @@ def label(
             project, "label", f"{name}, {source.name}", made_from, redo, say
         ):
             continue
-        with _alone(project, name):
+        with alone(project, name):
             _take(project, mine, name, source.name, replace, redo, say)
         project.mark_done("label", f"{name}, {source.name}", made_from, [])
     names = sorted(set(spans["label"]))
@@ -103,7 +103,7 @@ def label_text(project: Project, text: str, *, video: str, say: Say = print) -> 
     spans = parse_spans(text, video=video).with_columns(pl.lit("hand").alias(ORIGIN))
     length = tables.length(project, video)
     spans = check_spans(spans, {video: length}, source="The typed times")
-    with _alone(project, video):
+    with alone(project, video):
         known = tables.marks_of(project, video)
         merged = merge_spans(spans if known is None else pl.concat([known, spans], how="diagonal"))
         if not already_done(project, "label", video, {"spans": merged.write_csv()}, False, say):
@@ -261,7 +261,7 @@ def _record(kept: Mapping[str, Any]) -> Record | None:
 
 
 @contextmanager
-def _alone(project: Project, video: str) -> Iterator[None]:
+def alone(project: Project, video: str) -> Iterator[None]:
     """Nobody marks the video in a page while the block runs, so what is read in it is what is written over."""
     journal = project.labels(video).with_suffix(".jsonl")
     if not journal.is_file():

@@ -20,7 +20,7 @@ from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format
 from hlkit.records import read_record
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
-from hlkit.stages.labelling import label_spans
+from hlkit.stages.labelling import alone, label_spans
 from hlkit.video import frame_rate
 
 Rest = Literal["background", "near"]
@@ -160,19 +160,21 @@ def _match(
         return pl.read_parquet(kept)
     frames = stored_frames_of(project, video)
     found = match_reels(stream, files, video=video, frames=frames, root=project.frames, progress=progress)
-    length = tables.length(project, video)
-    labels = _all_labels(project, video)
-    for file, origin, table in zip(files, origins, found, strict=True):
-        labels = with_match(labels, table, origin=origin)
+    for file, table in zip(files, found, strict=True):
         seconds = format_time(float((table["end"] - table["start"]).sum()))
         shown = f"{table.height} stretches of it, {seconds}" if table.height else "nothing of it"
         say(f"{video}: {file.name} shows {shown}.")
-    matches = pl.concat(found)
-    if matches.is_empty():
-        return matches
-    origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
-    labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
-    label_spans(project, labels, video=video, origin=origin, say=say)
+    matches, length = pl.concat(found), tables.length(project, video)
+    with alone(project, video):
+        labels = before = _all_labels(project, video)
+        for origin, table in zip(origins, found, strict=True):
+            labels = with_match(labels, table, origin=origin)
+        if not matches.is_empty():
+            origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
+            labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
+        if not matches.is_empty() or labels.height < before.height:
+            # What this wrote says so itself; a label that does not say where it is from must never pass for a match's.
+            label_spans(project, labels, video=video, origin="hand", say=say)
     kept.parent.mkdir(parents=True, exist_ok=True)
     matches.write_parquet(kept)
     # Labels may be edited afterwards; that is no reason to look again.
