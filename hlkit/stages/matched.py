@@ -23,12 +23,13 @@ from hlkit.stages.common import Say, already_done
 from hlkit.stages.labelling import alone, label_spans
 from hlkit.video import frame_rate
 
-Rest = Literal["background", "near"]
+Unshown = Literal["background", "near"]
+"""What becomes background of the time that no reel shows: all of it, or what is near to what they show."""
 
 # Who cut a clip has seen what is so near to it, and left it out.
 NEAR_SECONDS = 30.0
 # A rest shorter than this is where two clips meet.
-SHORTEST_REST = 1.0
+SHORTEST_REST_SECONDS = 1.0
 MAX_CLIPS = 20
 
 
@@ -37,7 +38,7 @@ def match(
     reels: str | Path | Sequence[str | Path],
     *,
     video: str,
-    rest: Rest = "background",
+    rest: Unshown = "background",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -72,7 +73,7 @@ def match_clips(
     *,
     video: str,
     limit: int = MAX_CLIPS,
-    rest: Rest = "near",
+    rest: Unshown = "near",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -146,12 +147,12 @@ def _match(
     files: Sequence[Path],
     origins: Sequence[str],
     video: str,
-    rest: Rest,
+    rest: Unshown,
     redo: bool,
     progress: bool,
     say: Say,
 ) -> pl.DataFrame:
-    if rest not in get_args(Rest):
+    if rest not in get_args(Unshown):
         raise HlkitError(f"The rest is '{rest}'; background and near are allowed.")
     stream = project.video(video)
     made_from = {"video": fingerprint(stream), "reels": [fingerprint(file) for file in files], "rest": rest}
@@ -221,7 +222,7 @@ def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> p
     return pl.concat([marked, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
 
 
-def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Rest, origin: str) -> pl.DataFrame:
+def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Unshown, origin: str) -> pl.DataFrame:
     """The labels and, as background, what no label covers: all of it, or what is near to a highlight.
 
     Args:
@@ -236,7 +237,7 @@ def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Rest, or
         kind = origin.rstrip("s").partition(":")[0]
         mine = labels.filter(pl.col(ORIGIN).fill_null("").str.starts_with(kind), pl.col("label") == DEFAULT_LABEL)
         free = [(max(0.0, start - NEAR_SECONDS), min(length, end + NEAR_SECONDS)) for start, end in _ranges(mine)]
-    gaps = [gap for gap in subtract(free, _ranges(labels)) if gap[1] - gap[0] >= SHORTEST_REST]
+    gaps = [gap for gap in subtract(free, _ranges(labels)) if gap[1] - gap[0] >= SHORTEST_REST_SECONDS]
     rows = [(video, start, end, BACKGROUND, origin) for start, end in gaps]
     return pl.concat([labels, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
 
