@@ -40,7 +40,7 @@ REEL_RATE = Fraction(30)
 # Shorter stretches can't be told from chance.
 SHORTEST_SECONDS = 1.0
 # Two clips that run on at the same offset are one, over which the editor laid something for a moment.
-SAME_OFFSET, SAME_CLIP_SECONDS = 0.15, 2.0
+SAME_OFFSET_SECONDS, SAME_CLIP_SECONDS = 0.15, 2.0
 # From so many pictures the mean picture of a stream is taken.
 MEAN_PICTURES = 2000
 EMPTY = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
@@ -178,7 +178,7 @@ def joined(clips: list[Clip]) -> list[Clip]:
         last = result[-1] if result else None
         if (
             last is not None
-            and abs(clip.begin_offset - last.end_offset) <= SAME_OFFSET
+            and abs(clip.begin_offset - last.end_offset) <= SAME_OFFSET_SECONDS
             and clip.start - last.end <= SAME_CLIP_SECONDS
         ):
             ends = min(last.clear_ends, clip.clear_ends)
