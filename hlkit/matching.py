@@ -62,7 +62,7 @@ def match_reel(
     """The stretches of a stream that a highlight video shows.
 
     Clips that run at another speed, are mirrored, or cut to another shape are not found; nor are those of less than
-    some two seconds, or of a picture that stands still, unless their sound is the stream's. A stretch that the stream
+    some three seconds, or of a picture that stands still, unless their sound is the stream's. A stretch that the stream
     shows twice is left out (HlkitWarning), since nobody can say which one was meant.
 
     Args:
@@ -80,7 +80,8 @@ def match_reel(
         what speaks for it.
 
     Raises:
-        HlkitError: when one of them can't be read, or both are the same file.
+        HlkitError: when one of them can't be read, both are the same file, or `frames` are fewer than two a second or
+            of several videos.
     """
     return match_reels(stream, [reel], video=video, label=label, frames=frames, root=root, progress=progress)[0]
 
@@ -95,7 +96,10 @@ def match_reels(
     root: Path | None = None,
     progress: bool = True,
 ) -> list[pl.DataFrame]:
-    """What `match_reel` gives, for each of several reels or clips of one stream, which is read once."""
+    """What `match_reel` gives, for each of several reels or clips of one stream, which is read once.
+
+    Arguments, columns and errors as for `match_reel`.
+    """
     info = probe(stream)
     for reel in reels:
         if Path(stream).resolve() == Path(reel).resolve():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hlkit.labels import BACKGROUND, TIME_DECIMALS, TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time
 
-# Two pictures of a 30 fps video lie further apart, so what is left of a span that was cut shorter than this shows none.
+# Two pictures of a 30 fps video lie further apart, so what is shorter than this shows one at most.
 SHORTEST_SECONDS = 0.02
 
 
@@ -105,7 +105,7 @@ def plan_removal(marks: Marks, id: str) -> list[Change]:
 
 
 def gaps(marks: Iterable[Mark], start: float, end: float) -> list[tuple[float, float]]:
-    """The stretches of `[start, end)` that no span covers, in order; slivers that show no picture are left out."""
+    """The stretches of `[start, end)` that no span covers, in order, without slivers of one picture at most."""
     found, reach = [], start
     for mark in sorted(marks, key=lambda mark: mark.start):
         if mark.end > start and mark.start < end:
