@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REORDER_SECONDS = 1.0
 
 # Only in these may a clock start again; a player expects it there.
-CLOCKLESS_FORMATS = ("mpegts", "hls")
+RESTARTING_FORMATS = ("mpegts", "hls")
 # What ffmpeg takes for a jump of the clock, and how many packets must follow one clock before and after it.
 JUMP_SECONDS, SURE_PACKETS = 10.0, 30
 
@@ -43,7 +43,7 @@ def find_jump(path: Path) -> float | None:
     damage, and no jump.
     """
     with open_container(path) as (container, stream):
-        if container.format.name not in CLOCKLESS_FORMATS:
+        if container.format.name not in RESTARTING_FORMATS:
             return None
         times = [
             float(packet.dts * packet.time_base)

@@ -21,7 +21,7 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.extraction import Extraction
-from hlkit.faults import CLOCKLESS_FORMATS, find_holes, find_jump
+from hlkit.faults import RESTARTING_FORMATS, find_holes, find_jump
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, exclusive, fingerprint, format_time, write_text
 from hlkit.sampling import (
     HOLD_SECONDS,
@@ -105,7 +105,7 @@ def extract_frames(
     length = info.duration
     stop = length if end is None else min(end, length)
     frames = _between(video, length, start, stop, rate)
-    if info.container in CLOCKLESS_FORMATS and (jump := find_jump(video)) is not None:
+    if info.container in RESTARTING_FORMATS and (jump := find_jump(video)) is not None:
         raise HlkitError(
             f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
             "Take it into a project (`hlkit download FILE`), which gives it one clock."
