@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 # ffmpeg may repeat one complaint for every packet of a damaged file.
 ERROR_LINES, ERROR_LINE_BYTES = 5, 500
+# NTSC's rates are so much of whole ones.
+NTSC = Fraction(1000, 1001)
+# Time code counts these and their NTSC variants; OpenTimelineIO refuses others as no rates of SMPTE time code.
+TIME_BASES = (24, 25, 30, 48, 50, 60)
 
 _log = logging.getLogger(__name__)
 
