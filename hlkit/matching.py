@@ -54,7 +54,6 @@ def match_reel(
     reel: Path,
     *,
     video: str | None = None,
-    label: str = DEFAULT_LABEL,
     frames: pl.DataFrame | None = None,
     root: Path | None = None,
     progress: bool = True,
@@ -69,7 +68,6 @@ def match_reel(
         stream: the recording of the stream.
         reel: the highlight video.
         video: the id for the column `video`; the stream's file name without its ending unless given.
-        label: for the column `label`.
         frames: a frames table of the stream (whole pictures, two a second or more), which saves decoding it.
         root: the folder that holds its frame store.
         progress: show progress bars.
@@ -83,7 +81,7 @@ def match_reel(
         HlkitError: when one of them can't be read, both are the same file, or `frames` are fewer than two a second or
             of several videos.
     """
-    return match_reels(stream, [reel], video=video, label=label, frames=frames, root=root, progress=progress)[0]
+    return match_reels(stream, [reel], video=video, frames=frames, root=root, progress=progress)[0]
 
 
 def match_reels(
@@ -91,7 +89,6 @@ def match_reels(
     reels: Sequence[Path],
     *,
     video: str | None = None,
-    label: str = DEFAULT_LABEL,
     frames: pl.DataFrame | None = None,
     root: Path | None = None,
     progress: bool = True,
@@ -122,7 +119,7 @@ def match_reels(
             sight = _sight(glimpses, pictures[_places(len(pictures), rate, glimpses.rate * FINER)])
             clips = _seen(excerpts, sight, glimpses, pictures, rate)
             heard = _heard(sounds, reel, clips, progress)
-            found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem, label))
+            found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem))
     return found
 
 
@@ -218,9 +215,7 @@ def _weigh(clip: Clip, sight: _Sight, glimpses: Glimpses, heard: np.ndarray) -> 
     return Evidence(likeness, alike, moved, mine, chance, clip.clear_ends, elsewhere)
 
 
-def _judged(
-    clips: list[Clip], sight: _Sight, glimpses: Glimpses, heard: np.ndarray, video: str, label: str
-) -> pl.DataFrame:
+def _judged(clips: list[Clip], sight: _Sight, glimpses: Glimpses, heard: np.ndarray, video: str) -> pl.DataFrame:
     """The clips that are true, as a table; a warning for those that could be from several places."""
     rows, repeated = [], []
     for clip in clips:
@@ -230,7 +225,7 @@ def _judged(
         if evidence.verdict == "repeated":
             repeated.append(format_time(clip.start))
         if evidence.verdict == "sure" and end - start >= SHORTEST_SECONDS:
-            rows.append((video, start, end, label, clip.start, clip.end, evidence.confidence, evidence.reason))
+            rows.append((video, start, end, DEFAULT_LABEL, clip.start, clip.end, evidence.confidence, evidence.reason))
     if repeated:
         many = f"What the reel shows at {', '.join(repeated)} is in the stream more than once"
         warnings.warn(f"{many}, so it is left out. Mark it by hand.", HlkitWarning, stacklevel=4)

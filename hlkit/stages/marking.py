@@ -13,7 +13,7 @@ from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.stages import tables
-from hlkit.stages.common import Say, current_run, window_of
+from hlkit.stages.common import current_run, window_of
 from hlkit.stages.labelling import label_spans
 from hlkit.timeline import add_intensity
 
@@ -124,7 +124,7 @@ def explorer(
     return _widget(project, video, classes=classes, timeline=timeline, target_seconds=target, keep=keep)
 
 
-def journal_of(project: Project, video: str, *, say: Say = lambda line: None) -> Journal:
+def journal_of(project: Project, video: str) -> Journal:
     """The journal of a video's marks, `labels/<id>.jsonl`, which keeps `labels/<id>.csv` up to date."""
     from hlkit.widgets.journal import Journal
 
@@ -134,7 +134,7 @@ def journal_of(project: Project, video: str, *, say: Say = lambda line: None) ->
         video=video,
         duration=tables.length(project, video),
         read=lambda: read_labels(table, video=video) if table.is_file() else None,
-        write=lambda spans: label_spans(project, spans, video=video, origin="hand", say=say),
+        write=lambda spans: label_spans(project, spans, video=video, origin="hand", say=lambda line: None),
     )
 
 
