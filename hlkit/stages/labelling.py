@@ -97,6 +97,15 @@ def label(
 def label_text(project: Project, text: str, *, video: str, say: Say = print) -> pl.DataFrame:
     """Add typed highlights to a video's labels, such as `0:01:10-0:01:25, 0:07:00-0:07:31.5`.
 
+    Args:
+        project: must have the video or its frames, so that the times can be checked against its length.
+        text: see `hlkit.labels.parse_spans`.
+        video: its id.
+        say: takes the lines for the user.
+
+    Returns:
+        All that is marked in the video now: columns of `SPAN_SCHEMA` and `origin`.
+
     Raises:
         HlkitError: for a stretch that can't be read or lies outside the video; no label changes then.
     """
@@ -152,6 +161,9 @@ def export_labels(
         format: one of `hlkit.labels.WRITTEN_FORMATS`.
         fps: frames a second, for the formats that count frames.
         say: takes the lines for the user.
+
+    Returns:
+        The file.
 
     Raises:
         HlkitError: when there are no labels, or the format can't hold them; the file does not change then.
