@@ -1,4 +1,4 @@
-"""What a recording shows and sounds like, small enough to be compared with every moment of another recording.
+"""What a recording shows, small enough to be compared with every moment of another recording.
 
 A picture's print is its grey levels at 16 x 16, each of 16 tiles on its own scale, without what all pictures of the
 stream share (a game's status bar). So brightness, contrast and sharpness don't count, and a title spoils only the tiles
