@@ -101,6 +101,8 @@ def match_reels(
     for reel in reels:
         if Path(stream).resolve() == Path(reel).resolve():
             raise HlkitError(f"{stream} is both the stream and the reel. Give the video that was cut from the stream.")
+        # Later, an error would wait until all of the stream's sound was heard.
+        probe(reel)
     # Most of the sound is heard by one core while the other looks at keyframes.
     with open_excerpts(info) as excerpts, ThreadPoolExecutor(max_workers=1) as beside:
         sounds = beside.submit(landmarks, stream, progress=progress)
