@@ -209,6 +209,14 @@ def stream_pictures(
 ) -> Generator[np.ndarray, None, None]:
     """Give the pictures of `video` at `start + n / fps`, `n >= 0`, before `end`, straight from ffmpeg, in batches.
 
+    Args:
+        video: the recording.
+        fps: pictures a second of video.
+        size, box, decoding: as for `extract_frames`.
+        start, end: seconds; all of the recording unless given.
+        accelerator: as for `extract_frames`, but the CPU unless asked for.
+        batch_size: pictures in a batch, 1 or more.
+
     Yields:
         uint8 (n, size, size, 3), RGB; `n` is `batch_size` in all batches but the last.
 
