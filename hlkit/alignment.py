@@ -10,11 +10,10 @@ from statistics import median
 
 import numpy as np
 
-from hlkit.cuts import Cut
+from hlkit.cuts import Cut, Piece
 from hlkit.project import HlkitError, format_time
-from hlkit.reel import Piece
 from hlkit.sampling import SEEK_MARGINS
-from hlkit.video import open_container
+from hlkit.video import open_container, origin_of
 
 # The clocks of two renditions are looked for so far apart; more would fetch more.
 SEARCH_SECONDS = 2.0
@@ -92,7 +91,7 @@ def _pictures(video: Path, start: float, end: float) -> tuple[np.ndarray, np.nda
 def _decode(video: Path, start: float, end: float) -> Iterator[tuple[float, np.ndarray]]:
     width, height = COMPARE_SIZE
     with open_container(video) as (container, stream):
-        origin = (container.start_time or 0) / 1_000_000
+        origin = origin_of(container)
         slack = 0.5 / float(stream.average_rate or 30)
         if (seek := start - SEEK_MARGINS[1]) > 0:
             container.seek(round((origin + seek) * 1_000_000))

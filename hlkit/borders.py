@@ -18,10 +18,10 @@ from hlkit.fingerprints import SIDE, TILE, TILE_NOISE, relief
 
 # What is compared around an end: a coarse end may be wrong by a second or two where the picture turns fast.
 OUTSIDE_SECONDS, INSIDE_SECONDS = 3.0, 2.5
-# From the coarse offset the exact one is at most so far away, in seconds.
-OFFSET_REACH = 0.2
+# From the coarse offset the exact one is at most so far away.
+OFFSET_REACH_SECONDS = 0.2
 # Longer fades are rare in highlight videos, and could be mistaken for a slow change of the picture.
-LONGEST_FADE = 1.5
+LONGEST_FADE_SECONDS = 1.5
 # A rate above this shows no border more exactly, and costs decoding.
 HIGHEST_RATE = 60
 # Mean likenesses this close are the same.
@@ -29,7 +29,7 @@ SAME_LIKENESS = 0.003
 # A fade must explain the shares better than a cut by this share of what the cut leaves unexplained.
 FADE_GAIN = 0.3
 # An editor's cut or short fade takes the shares down by so much (of 1), between so many pictures before and after it.
-CLEAR_DROP, BESIDE, CLEAR_FADE = 0.6, 8, 0.8
+CLEAR_DROP, BESIDE, CLEAR_FADE_SECONDS = 0.6, 8, 0.8
 # Two pictures in a row that are less alike than this are of two views, where most are more alike than the second
 # number; looked for so many pictures around an end, among so many.
 NEW_VIEW, SAME_VIEW, CUT_REACH, AROUND = 0.3, 0.6, 4, 20
@@ -107,7 +107,8 @@ def refine(
 
 def _offsets(clip: Clip, begin: float | None, end: float | None) -> tuple[float, float]:
     """The offsets at both ends: where one end stands still, the other one's tells it."""
-    drift = clip.end_offset - clip.begin_offset if abs(clip.end_offset - clip.begin_offset) > OFFSET_REACH else 0.0
+    drift = clip.end_offset - clip.begin_offset
+    drift = drift if abs(drift) > OFFSET_REACH_SECONDS else 0.0
     if begin is None and end is None:
         return clip.begin_offset, clip.end_offset
     if begin is None:
@@ -132,8 +133,8 @@ def _look(
         low, high, offset = clip.start - OUTSIDE_SECONDS, min(middle, clip.start + INSIDE_SECONDS), clip.begin_offset
     numbers = np.arange(max(0, int(low * reel_rate)), min(len(reel), int(high * reel_rate) + 1))
     rate = min(stream.info.fps, Fraction(HIGHEST_RATE))
-    begin = max(0.0, float(numbers[0] / reel_rate) + offset - 2 * OFFSET_REACH) if len(numbers) else 0.0
-    end = float((numbers[-1] + 1) / reel_rate) + offset + 2 * OFFSET_REACH if len(numbers) else 0.0
+    begin = max(0.0, float(numbers[0] / reel_rate) + offset - 2 * OFFSET_REACH_SECONDS) if len(numbers) else 0.0
+    end = float((numbers[-1] + 1) / reel_rate) + offset + 2 * OFFSET_REACH_SECONDS if len(numbers) else 0.0
     pictures = stream.between(begin, end, rate=rate)
     shown = _reliefs(reel[numbers], shared)
     if not len(pictures) or not len(numbers):
@@ -150,14 +151,14 @@ def _exact_shift(times: np.ndarray, shown: np.ndarray, source: np.ndarray, rate:
     """By how many seconds to move `times` so that the pictures are most alike; None where nothing moves to tell it."""
     if not len(times):
         return None
-    reach = round(OFFSET_REACH * rate * 2)
+    reach = round(OFFSET_REACH_SECONDS * rate * 2)
     shifts = np.arange(-reach, reach + 1) / (2 * rate)
     scores = np.zeros(len(shifts))
     for number, shift in enumerate(shifts):
         places = np.clip(((times + shift) * rate).astype(np.int64), 0, len(source) - 1)
         scores[number] = _likeness(shown, source[places]).mean()
     best = shifts[scores >= scores.max() - SAME_LIKENESS]
-    return float(best.mean()) if np.ptp(best) < OFFSET_REACH else None
+    return float(best.mean()) if np.ptp(best) < OFFSET_REACH_SECONDS else None
 
 
 def _most_alike(shown: np.ndarray, source: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -191,10 +192,10 @@ def _border(side: _Side, other: _Side | None, rate: Fraction, coarse: float, *, 
     numbers = side.numbers
     if not forwards:
         shares, weights, numbers = shares[::-1], weights[::-1], numbers[::-1]
-    end = fit_end(shares, weights, round(LONGEST_FADE * rate))
+    end = fit_end(shares, weights, round(LONGEST_FADE_SECONDS * rate))
     # `end.stop` pictures, counted from inside, belong to the clip.
     border = numbers[0] + end.stop if forwards else numbers[0] - end.stop + 1
-    clear = end.drop >= CLEAR_DROP and end.fade <= CLEAR_FADE * rate
+    clear = end.drop >= CLEAR_DROP and end.fade <= CLEAR_FADE_SECONDS * rate
     return float(border / rate), clear and not _stream_cuts(side, end, forwards=forwards)
 
 

@@ -1,4 +1,4 @@
-"""Curves: how a training run went, and precision over recall."""
+"""Curves: how a training run and the rounds of a review went, and precision over recall."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ import polars as pl
 
 from hlkit.labels import TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time, write_text
-from hlkit.video import VideoInfo, frame_count
+from hlkit.video import NTSC, VideoInfo, frame_count
 
 # Recorded rates are averages over a length that the container rounds; these are the ones that cameras and games use.
 STANDARD_RATES = tuple(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120))
-STANDARD_RATES += tuple(rate * Fraction(1000, 1001) for rate in STANDARD_RATES)
+STANDARD_RATES += tuple(rate * NTSC for rate in STANDARD_RATES)
 # Less than half of what lies between 23.976 and 24.
 RATE_TOLERANCE = Fraction(4, 10_000)
 MAX_RATE = Fraction(240)

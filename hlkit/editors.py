@@ -38,13 +38,11 @@ from xml.etree import ElementTree as Xml
 
 from hlkit.cutlist import CutList
 from hlkit.project import HlkitError
+from hlkit.video import NTSC, TIME_BASES
 
 if TYPE_CHECKING:
     import opentimelineio as otio
 
-NTSC = Fraction(1000, 1001)
-# Time code counts these and their NTSC variants; OpenTimelineIO refuses others as no rates of SMPTE time code.
-TIME_BASES = (24, 25, 30, 48, 50, 60)
 FINAL_CUT_RATES = (*map(Fraction, (24, 25, 30, 50, 60)), *(base * NTSC for base in (24, 30, 60)))
 RESOLVE_START_HOUR = 1
 # Three digits number an event, two a title's line of 70 characters: CMX 3600.

@@ -25,6 +25,7 @@ from typing import Any
 
 from hlkit.entries import Findings, Hints, frame_time, is_number, label_of, need_fps, shown, video_of
 from hlkit.project import VIDEO_SUFFIXES, HlkitError
+from hlkit.video import NTSC, TIME_BASES
 
 _CODE = r"\d\d:\d\d:\d\d[:;.,]\d\d"
 _EVENT = re.compile(
@@ -32,12 +33,9 @@ _EVENT = re.compile(
 )
 _LIKE_EVENT = re.compile(r"\s*\d{3,6}\s+\S+\s+\S+\s+\S+.*\d+:\d+:\d+[:;.,]\d+")
 _NOTE = re.compile(r"\s*\*?\s*(FROM CLIP NAME|COMMENT|SOURCE FILE):\s*(.*\S)\s*")
-_NTSC = Fraction(1000, 1001)
 # CMX 3600 has eighty columns, and editors write some more. A line of digits without end is no event, and would keep the
 # patterns busy without end.
 MAX_LINE = 500
-_TIME_BASES = (24, 25, 30, 48, 50, 60)
-
 # 23.98 stands for 23.976..., and nobody counts 23.98 frames a second.
 NTSC_TOLERANCE = 0.005
 
@@ -128,7 +126,7 @@ def _code_seconds(place: int, code: str, fps: Fraction, drops: bool, found: Find
     from opentimelineio.opentime import from_timecode
 
     base = round(fps)
-    if base not in _TIME_BASES or fps not in (base, base * _NTSC):
+    if base not in TIME_BASES or fps not in (base, base * NTSC):
         raise HlkitError(
             f"Time code can't count {fps} frames a second; give 24, 25, 30, 48, 50, 60 or 1000/1001 of these."
         )
@@ -183,4 +181,4 @@ def _seconds(span: Any, name: str) -> Fraction:
 def _exact_rate(rate: float | Fraction) -> Fraction:
     """A rate as a fraction; 29.97 and others that are written so are those of NTSC, 1000/1001 of whole ones."""
     base = Fraction(round(rate))
-    return base * _NTSC if base and abs(float(base * _NTSC) - rate) < NTSC_TOLERANCE else Fraction(rate)
+    return base * NTSC if base and abs(float(base * NTSC) - rate) < NTSC_TOLERANCE else Fraction(rate)

@@ -19,8 +19,8 @@ NOISE_ENERGY = 4.0 * PRINT_SIDE**2
 MIN_MOVEMENT = 0.3
 # Of pictures that move alike, as many as `SURE_MOVED` (weighted, about 3 a second) leave no doubt. Games that begin
 # with the same view and the same first steps reached 6.6; but there the stream changes its view too, and a reel does
-# not leave them by a cut, as it leaves its clips. So with one such end fewer suffice;
-# by chance they have one up to 4.3.
+# not leave them by a cut, as it leaves its clips. So with one such end fewer suffice; by chance they
+# have one up to 4.3.
 SURE_MOVED, SHORT_MOVED, LEAST_MOVED = 9.0, 5.0, 2.0
 # Landmarks that agree, at least so many and so many times what other offsets have.
 MIN_VOTES, VOTES_RATIO = 6, 3

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hlkit.sampling import HOLD_SECONDS, SEEK_MARGINS, seek_point
-from hlkit.video import open_container, probe
+from hlkit.video import open_container, origin_of, probe
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REORDER_SECONDS = 1.0
 
 # Only in these may a clock start again; a player expects it there.
-CLOCKLESS_FORMATS = ("mpegts", "hls")
+RESTARTING_FORMATS = ("mpegts", "hls")
 # What ffmpeg takes for a jump of the clock, and how many packets must follow one clock before and after it.
 JUMP_SECONDS, SURE_PACKETS = 10.0, 30
 
@@ -43,7 +43,7 @@ def find_jump(path: Path) -> float | None:
     damage, and no jump.
     """
     with open_container(path) as (container, stream):
-        if container.format.name not in CLOCKLESS_FORMATS:
+        if container.format.name not in RESTARTING_FORMATS:
             return None
         times = [
             float(packet.dts * packet.time_base)
@@ -115,7 +115,7 @@ def _opened(path: Path, start: float) -> Iterator[tuple[InputContainer, VideoStr
     # Near the beginning there is nothing to look for.
     found = seek_point(path, start) if start > SEEK_MARGINS[0] else None
     with open_container(path) as (container, stream):
-        origin, point = found or ((container.start_time or 0) / 1_000_000, None)
+        origin, point = found or (origin_of(container), None)
         if point is not None:
             container.seek(round((origin + point) * 1_000_000), backward=True)
         yield container, stream, origin

@@ -1,6 +1,6 @@
-"""What a recording shows and sounds like, small enough to be compared with every moment of another recording.
+"""What a recording shows, small enough to be compared with every moment of another recording.
 
-A picture's print are its grey levels at 16 x 16, each of 16 tiles on its own scale, without what all pictures of the
+A picture's print is its grey levels at 16 x 16, each of 16 tiles on its own scale, without what all pictures of the
 stream share (a game's status bar). So brightness, contrast and sharpness don't count, and a title spoils only the tiles
 that it covers. The dot product of two prints is 1 for the same picture and about 0 for others.
 """
@@ -37,7 +37,13 @@ def decode_pictures(
     desc: str = "pictures",
     progress: bool = True,
 ) -> np.ndarray:
-    """The pictures on screen at `start + i / rate` s, uint8 (n, SIDE, SIDE), up to `end` or the recording's own."""
+    """The pictures on screen at `start + i / rate` s, uint8 (n, SIDE, SIDE), up to `end` or the recording's own.
+
+    Fewer come where the recording breaks off before the length that it states.
+
+    Raises:
+        HlkitError: when the recording can't be read, or ffmpeg fails.
+    """
     return np.concatenate(
         list(_blocks(video, frame_rate(rate), start, end, desc, progress)) or [np.zeros((0, SIDE, SIDE), np.uint8)]
     )

@@ -21,7 +21,7 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.extraction import Extraction
-from hlkit.faults import CLOCKLESS_FORMATS, find_holes, find_jump
+from hlkit.faults import RESTARTING_FORMATS, find_holes, find_jump
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, exclusive, fingerprint, format_time, write_text
 from hlkit.sampling import (
     HOLD_SECONDS,
@@ -105,7 +105,7 @@ def extract_frames(
     length = info.duration
     stop = length if end is None else min(end, length)
     frames = _between(video, length, start, stop, rate)
-    if info.container in CLOCKLESS_FORMATS and (jump := find_jump(video)) is not None:
+    if info.container in RESTARTING_FORMATS and (jump := find_jump(video)) is not None:
         raise HlkitError(
             f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
             "Take it into a project (`hlkit download FILE`), which gives it one clock."
@@ -208,6 +208,14 @@ def stream_pictures(
     batch_size: int = 64,
 ) -> Generator[np.ndarray, None, None]:
     """Give the pictures of `video` at `start + n / fps`, `n >= 0`, before `end`, straight from ffmpeg, in batches.
+
+    Args:
+        video: the recording.
+        fps: pictures a second of video.
+        size, box, decoding: as for `extract_frames`.
+        start, end: seconds; all of the recording unless given.
+        accelerator: as for `extract_frames`, but the CPU unless asked for.
+        batch_size: pictures in a batch, 1 or more.
 
     Yields:
         uint8 (n, size, size, 3), RGB; `n` is `batch_size` in all batches but the last.

@@ -19,22 +19,19 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from hlkit.labels import BACKGROUND, ORIGIN, SPAN_SCHEMA, TIME_TOLERANCE
+from hlkit.labels import BACKGROUND, MARK_SCHEMA, ORIGIN, TIME_DECIMALS, TIME_TOLERANCE
 from hlkit.project import format_time
 
 IMPORT = "import"
 """What the origin of a file's spans begins with; its name follows."""
+MATCHES = ("reel", "reels", "clip", "clips")
+"""What the origins of matched spans begin with (`hlkit.stages.match`): those of one reel or clip, and of several."""
 
 # From here on a span of the file and what is marked are one moment, as an event counts as found.
 SAME_SHARE = 0.5
 # What is left over of a span beside marks of its class and is shorter is where two people ended it differently.
 SHORTEST_SECONDS = 1.0
-# As in label files: a microsecond.
-_DECIMALS = 6
 _SHOWN = 3
-
-MARK_SCHEMA = pl.Schema({**SPAN_SCHEMA, ORIGIN: pl.String})
-
 
 Row = tuple[float, float, str, str | None]
 """(start, end, label, origin)."""
@@ -146,14 +143,13 @@ def _sorted_out(rows: Sequence[Row], name: str, gave: set[Row]) -> tuple[list[Ro
     """The rows that the file gave, the marks of others, and the rests of matches."""
     mine, others, rests = [], [], []
     for row in rows:
-        kind = (row[3] or "").partition(":")[0]
-        is_rest = row[2] == BACKGROUND and kind in ("reel", "reels", "clip", "clips")
+        is_rest = row[2] == BACKGROUND and (row[3] or "").partition(":")[0] in MATCHES
         (mine if row[3] == import_origin(name) or row in gave else rests if is_rest else others).append(row)
     return mine, others, rests
 
 
 def _rows(spans: pl.DataFrame) -> list[Row]:
-    return spans.select(pl.col("start", "end").round(_DECIMALS), "label", ORIGIN).rows()
+    return spans.select(pl.col("start", "end").round(TIME_DECIMALS), "label", ORIGIN).rows()
 
 
 def _inside(row: Row, span: Row) -> bool:

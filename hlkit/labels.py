@@ -31,9 +31,11 @@ from hlkit.spans import (
     DEFAULT_CLASSES,
     DEFAULT_LABEL,
     END_SLACK_SECONDS,
+    MARK_SCHEMA,
     ORIGIN,
     REVIEW,
     SPAN_SCHEMA,
+    TIME_DECIMALS,
     TIME_TOLERANCE,
     Rest,
     add_background,
@@ -57,9 +59,11 @@ __all__ = [
     "DEFAULT_LABEL",
     "END_SLACK_SECONDS",
     "LABEL_FORMATS",
+    "MARK_SCHEMA",
     "ORIGIN",
     "REVIEW",
     "SPAN_SCHEMA",
+    "TIME_DECIMALS",
     "TIME_TOLERANCE",
     "WRITTEN_FORMATS",
     "Fps",
@@ -124,7 +128,7 @@ def read_labels(
     found = _read(read_text(path), hints, format)
     entries = [entry for entry in found.ids(hints) if entry.video or found.fault(entry.place, _NO_VIDEO)]
     rows = [(each.video, each.start, each.end, each.label, each.origin) for each in entries]
-    spans = pl.DataFrame(rows, schema={**SPAN_SCHEMA, ORIGIN: pl.String}, orient="row")
+    spans = pl.DataFrame(rows, schema=MARK_SCHEMA, orient="row")
     places = [entry.place for entry in entries]
     faults = found.faults + span_faults(spans, places, durations, found.unit, fps=found.fps)
     raise_faults(faults, path, found.unit)

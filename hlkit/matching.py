@@ -40,7 +40,7 @@ REEL_RATE = Fraction(30)
 # Shorter stretches can't be told from chance.
 SHORTEST_SECONDS = 1.0
 # Two clips that run on at the same offset are one, over which the editor laid something for a moment.
-SAME_OFFSET, SAME_CLIP_SECONDS = 0.15, 2.0
+SAME_OFFSET_SECONDS, SAME_CLIP_SECONDS = 0.15, 2.0
 # From so many pictures the mean picture of a stream is taken.
 MEAN_PICTURES = 2000
 EMPTY = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
@@ -54,7 +54,6 @@ def match_reel(
     reel: Path,
     *,
     video: str | None = None,
-    label: str = DEFAULT_LABEL,
     frames: pl.DataFrame | None = None,
     root: Path | None = None,
     progress: bool = True,
@@ -62,14 +61,13 @@ def match_reel(
     """The stretches of a stream that a highlight video shows.
 
     Clips that run at another speed, are mirrored, or cut to another shape are not found; nor are those of less than
-    some two seconds, or of a picture that stands still, unless their sound is the stream's. A stretch that the stream
+    some three seconds, or of a picture that stands still, unless their sound is the stream's. A stretch that the stream
     shows twice is left out (HlkitWarning), since nobody can say which one was meant.
 
     Args:
         stream: the recording of the stream.
         reel: the highlight video.
         video: the id for the column `video`; the stream's file name without its ending unless given.
-        label: for the column `label`.
         frames: a frames table of the stream (whole pictures, two a second or more), which saves decoding it.
         root: the folder that holds its frame store.
         progress: show progress bars.
@@ -80,9 +78,10 @@ def match_reel(
         what speaks for it.
 
     Raises:
-        HlkitError: when one of them can't be read, or both are the same file.
+        HlkitError: when one of them can't be read, both are the same file, or `frames` are fewer than two a second or
+            of several videos.
     """
-    return match_reels(stream, [reel], video=video, label=label, frames=frames, root=root, progress=progress)[0]
+    return match_reels(stream, [reel], video=video, frames=frames, root=root, progress=progress)[0]
 
 
 def match_reels(
@@ -90,16 +89,20 @@ def match_reels(
     reels: Sequence[Path],
     *,
     video: str | None = None,
-    label: str = DEFAULT_LABEL,
     frames: pl.DataFrame | None = None,
     root: Path | None = None,
     progress: bool = True,
 ) -> list[pl.DataFrame]:
-    """What `match_reel` gives, for each of several reels or clips of one stream, which is read once."""
+    """What `match_reel` gives, for each of several reels or clips of one stream, which is read once.
+
+    Arguments, columns and errors as for `match_reel`.
+    """
     info = probe(stream)
     for reel in reels:
         if Path(stream).resolve() == Path(reel).resolve():
             raise HlkitError(f"{stream} is both the stream and the reel. Give the video that was cut from the stream.")
+        # Later, an error would wait until all of the stream's sound was heard.
+        probe(reel)
     # Most of the sound is heard by one core while the other looks at keyframes.
     with open_excerpts(info) as excerpts, ThreadPoolExecutor(max_workers=1) as beside:
         sounds = beside.submit(landmarks, stream, progress=progress)
@@ -118,7 +121,7 @@ def match_reels(
             sight = _sight(glimpses, pictures[_places(len(pictures), rate, glimpses.rate * FINER)])
             clips = _seen(excerpts, sight, glimpses, pictures, rate)
             heard = _heard(sounds, reel, clips, progress)
-            found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem, label))
+            found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem))
     return found
 
 
@@ -178,7 +181,7 @@ def joined(clips: list[Clip]) -> list[Clip]:
         last = result[-1] if result else None
         if (
             last is not None
-            and abs(clip.begin_offset - last.end_offset) <= SAME_OFFSET
+            and abs(clip.begin_offset - last.end_offset) <= SAME_OFFSET_SECONDS
             and clip.start - last.end <= SAME_CLIP_SECONDS
         ):
             ends = min(last.clear_ends, clip.clear_ends)
@@ -214,9 +217,7 @@ def _weigh(clip: Clip, sight: _Sight, glimpses: Glimpses, heard: np.ndarray) -> 
     return Evidence(likeness, alike, moved, mine, chance, clip.clear_ends, elsewhere)
 
 
-def _judged(
-    clips: list[Clip], sight: _Sight, glimpses: Glimpses, heard: np.ndarray, video: str, label: str
-) -> pl.DataFrame:
+def _judged(clips: list[Clip], sight: _Sight, glimpses: Glimpses, heard: np.ndarray, video: str) -> pl.DataFrame:
     """The clips that are true, as a table; a warning for those that could be from several places."""
     rows, repeated = [], []
     for clip in clips:
@@ -226,7 +227,7 @@ def _judged(
         if evidence.verdict == "repeated":
             repeated.append(format_time(clip.start))
         if evidence.verdict == "sure" and end - start >= SHORTEST_SECONDS:
-            rows.append((video, start, end, label, clip.start, clip.end, evidence.confidence, evidence.reason))
+            rows.append((video, start, end, DEFAULT_LABEL, clip.start, clip.end, evidence.confidence, evidence.reason))
     if repeated:
         many = f"What the reel shows at {', '.join(repeated)} is in the stream more than once"
         warnings.warn(f"{many}, so it is left out. Mark it by hand.", HlkitWarning, stacklevel=4)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hlkit.project import HlkitError, format_time
 from hlkit.sampling import SEEK_MARGINS
-from hlkit.video import open_container
+from hlkit.video import open_container, origin_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -117,8 +117,3 @@ def _packets(container: InputContainer, streams: Sequence[Stream] | None, seek: 
     except LibavError as error:
         # What is missing then is noticed by whoever asked for it.
         _log.info("%s can't be read further: %s", container.name, error)
-
-
-def origin_of(container: InputContainer) -> float:
-    """The container's own timestamp of time 0, in seconds."""
-    return (container.start_time or 0) / 1_000_000

@@ -40,7 +40,7 @@ from hlkit.soundtrack import mix_sound, place_sound, sound_samples
 from hlkit.splice import SplicePlan, plan_splices, write_splice
 from hlkit.video import find_ffmpeg, open_ffmpeg, probe
 
-__all__ = ["Cut", "CutMode", "Piece", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]
+__all__ = ["Cut", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]
 
 
 def write_reel(

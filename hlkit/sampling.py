@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hlkit.project import HlkitError, HlkitWarning
-from hlkit.video import FFmpegError, VideoInfo, find_ffmpeg, frame_rate, open_container, open_ffmpeg, probe
+from hlkit.video import FFmpegError, VideoInfo, find_ffmpeg, frame_rate, open_container, open_ffmpeg, origin_of, probe
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -157,7 +157,7 @@ def seek_point(path: Path, start: float) -> tuple[float, float | None]:
     lie after the last keyframe before it; hence the look.
     """
     with open_container(path) as (container, stream):
-        origin = (container.start_time or 0) / 1_000_000
+        origin = origin_of(container)
         return origin, find_seek_point(container, stream, origin, start)
 
 

@@ -29,7 +29,7 @@ import polars as pl
 
 from hlkit.entries import Findings, Hints, clock_text, label_of, need_video, one_line, seconds_text, shown
 from hlkit.project import HlkitError
-from hlkit.spans import DEFAULT_LABEL, ORIGIN, SPAN_SCHEMA, quoted, span_columns
+from hlkit.spans import DEFAULT_LABEL, ORIGIN, SPAN_SCHEMA, TIME_DECIMALS, quoted, span_columns
 
 SheetKind = Literal["csv", "tsv", "kinetics", "losslesscut"]
 
@@ -67,7 +67,7 @@ def read_sheet(text: str, hints: Hints, kind: SheetKind) -> Findings:
 
 def write_csv(spans: pl.DataFrame) -> str:
     """hlkit's CSV, times in seconds to the microsecond; `origin` where the table has it."""
-    table = spans.select(span_columns(spans)).with_columns(pl.col("start", "end").round(6))
+    table = spans.select(span_columns(spans)).with_columns(pl.col("start", "end").round(TIME_DECIMALS))
     return table.write_csv(float_scientific=False)
 
 

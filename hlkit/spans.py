@@ -21,6 +21,8 @@ from hlkit.project import HlkitError, format_time
 SPAN_SCHEMA = pl.Schema({"video": pl.String, "start": pl.Float64, "end": pl.Float64, "label": pl.String})
 
 ORIGIN = "origin"
+MARK_SCHEMA = pl.Schema({**SPAN_SCHEMA, ORIGIN: pl.String})
+"""Of a span table with origins."""
 REVIEW = "review"
 """The origin of answers to what hlkit asked."""
 
@@ -35,6 +37,8 @@ that are `partly_seen` and takes it for background in the others."""
 # `0.1 * 3 > 0.3` in floating point. A microsecond is far above the rounding of any time in a day-long video (1e-11 s)
 # and far below the distance between two pictures, so times this close are the same time.
 TIME_TOLERANCE = 1e-6
+# Label files keep times to a microsecond.
+TIME_DECIMALS = 6
 
 # Players show whole seconds, so a mark on the last picture may lie up to a second behind the end.
 END_SLACK_SECONDS = 1.0
@@ -74,7 +78,7 @@ def merge_spans(spans: pl.DataFrame, *, gap_seconds: float = 0.0) -> pl.DataFram
         Columns of `SPAN_SCHEMA`, sorted by video and start; spans of one label are disjoint. Where the table has
         `origin`, a joined span names all of its own, in the order of their starts, with "+" between.
     """
-    origins = pl.col("origin").drop_nulls().unique(maintain_order=True)
+    origins = pl.col(ORIGIN).drop_nulls().unique(maintain_order=True)
     joined = {ORIGIN: pl.when(origins.len() > 0).then(origins.str.join("+"))} if ORIGIN in spans.columns else {}
     return (
         spans.sort("video", "label", "start")

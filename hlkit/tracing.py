@@ -51,7 +51,6 @@ class Run:
     stop: int
     begin_offset: int
     end_offset: int
-    likeness: float
 
 
 def find_windows(stream: np.ndarray, reel: np.ndarray) -> np.ndarray:
@@ -174,21 +173,17 @@ def trace(stream: np.ndarray, reel: np.ndarray) -> list[Run]:
     tracks = tracks_of(find_windows(stream, reel), count)
     tracks = [followed(track, stream, reel, count) for track in tracks]
     likeness = [likeness_along(track, stream, reel) for track in tracks]
-    path = best_path(tracks, likeness, count)
-    return list(_runs(path, tracks, likeness))
+    return list(_runs(best_path(tracks, likeness, count), tracks))
 
 
-def _runs(path: list[int], tracks: list[Track], likeness: list[np.ndarray]) -> Iterator[Run]:
+def _runs(path: list[int], tracks: list[Track]) -> Iterator[Run]:
     first = 0
     while first < len(path):
-        stop, values = first, []
+        stop = first
         while stop < len(path) and path[stop] >= 0 and _continues(path, tracks, first, stop):
-            number = path[stop]
-            values.append(float(likeness[number][stop - tracks[number].first]))
             stop += 1
-        if values:
-            begin, end = tracks[path[first]].offset, tracks[path[stop - 1]].offset
-            yield Run(first, stop, begin, end, float(np.mean(values)))
+        if stop > first:
+            yield Run(first, stop, tracks[path[first]].offset, tracks[path[stop - 1]].offset)
         first = max(stop, first + 1)
 
 

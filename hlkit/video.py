@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 # ffmpeg may repeat one complaint for every packet of a damaged file.
 ERROR_LINES, ERROR_LINE_BYTES = 5, 500
+# NTSC's rates are so much of whole ones.
+NTSC = Fraction(1000, 1001)
+# Time code counts these and their NTSC variants; OpenTimelineIO refuses others as no rates of SMPTE time code.
+TIME_BASES = (24, 25, 30, 48, 50, 60)
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +109,7 @@ def probe(path: Path) -> VideoInfo:
         HlkitError: when the file is missing, empty, no video, cut off before its index, or holds sound only.
     """
     with open_container(path) as (container, stream):
-        start = (container.start_time or 0) / 1_000_000
+        start = origin_of(container)
         codec = stream.codec_context
         return VideoInfo(
             path=Path(path),
@@ -150,6 +154,11 @@ def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if pictures[0].codec_context is None:
             raise HlkitError(f"{path} is in a picture format that can't be decoded. Convert it to H.264 first.")
         yield container, pictures[0]
+
+
+def origin_of(container: InputContainer) -> float:
+    """The container's own timestamp of time 0, in seconds."""
+    return (container.start_time or 0) / 1_000_000
 
 
 def _duration(container: InputContainer, stream: VideoStream, start: float) -> float:

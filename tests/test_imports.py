@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hlkit.imports import MARK_SCHEMA, Record, import_origin, join_import
-from hlkit.labels import merge_spans
+from hlkit.imports import Record, import_origin, join_import
+from hlkit.labels import MARK_SCHEMA, merge_spans
 
 SECONDS = 30
 FILE = import_origin("f.csv")

@@ -1,5 +1,7 @@
 """What a highlight video shows of a stream is found: real encodings of the demo recordings, and the pure parts."""
 
+import fcntl
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -19,6 +21,7 @@ from hlkit.excerpts import Excerpts
 from hlkit.fingerprints import SIDE, tile_prints, unit_prints
 from hlkit.frames import extract_frames
 from hlkit.glimpses import worth_decoding
+from hlkit.labels import MARK_SCHEMA
 from hlkit.landmarks import LANDMARKS, SLICE_SECONDS, agreements, pair, peaks, votes
 from hlkit.matching import MATCH_SCHEMA, match_reel
 from hlkit.project import HlkitError, HlkitWarning, Project
@@ -218,6 +221,50 @@ def test_the_stage_is_done_once_and_takes_the_frame_store(finished, clean):
         stages.match(project, clean, video="demo_a", rest="all", progress=False)  # type: ignore[arg-type]
     with pytest.raises(HlkitError, match="come along when it is downloaded from Twitch"):
         stages.match_clips(project, video="demo_a", progress=False)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return Project(shutil.copytree(finished[0].root, tmp_path / "project"))
+
+
+def test_a_label_that_does_not_say_where_it_is_from_never_passes_for_a_matchs(copied, clean):
+    copied.labels("demo_a").write_text("video,start,end,label\ndemo_a,300,310,highlight\n")
+    for _ in range(2):
+        stages.match(copied, clean, video="demo_a", redo=True, progress=False, say=lambda line: None)
+        labels = pl.read_csv(copied.labels("demo_a"))
+        assert labels.filter(pl.col("start") == 300)["origin"].to_list() == ["hand"]
+    assert set(labels["origin"]) == {"hand", "reel:best"}
+
+
+def test_nobody_marks_in_a_page_while_a_match_is_written(copied, clean):
+    journal = copied.labels("demo_a").with_suffix(".jsonl")
+    journal.touch()
+    locked = {}
+
+    def try_to_mark(line):
+        with journal.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked[line] = False
+            except BlockingIOError:
+                locked[line] = True
+
+    stages.match(copied, clean, video="demo_a", redo=True, progress=False, say=try_to_mark)
+    looking, written = locked.values()
+    assert (looking, written) == (False, True)
+
+
+def test_a_reel_that_shows_nothing_any_more_takes_its_labels_along_and_is_looked_at_once(copied, tmp_path):
+    reel, said = edit(tmp_path / "best.mp4", (OTHER, 40, 45)), []
+    rows = [("demo_a", 10.0, 12.0, "highlight", "hand"), ("demo_a", 50.0, 54.5, "highlight", "reel:best")]
+    marks = pl.DataFrame(rows, schema=MARK_SCHEMA, orient="row")
+    stages.label_spans(copied, marks, video="demo_a", origin="hand", say=lambda line: None)
+    for _ in range(2):
+        assert stages.match(copied, reel, video="demo_a", progress=False, say=said.append).is_empty()
+    assert pl.read_csv(copied.labels("demo_a")).rows() == [("demo_a", 10.0, 12.0, "highlight", "hand")]
+    assert said[0] == "demo_a: best.mp4 shows nothing of it."
+    assert said[-1] == "demo_a: match already done."
 
 
 def test_the_command(finished, clean):

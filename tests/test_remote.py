@@ -13,10 +13,10 @@ from web_site import web_site
 
 from hlkit import segments as module
 from hlkit.alignment import align, compare
-from hlkit.cuts import Cut
+from hlkit.cuts import Cut, Piece
 from hlkit.layout import Look
 from hlkit.project import HlkitError
-from hlkit.reel import Piece, write_reel
+from hlkit.reel import write_reel
 from hlkit.remote import find_source, write_remote_reel
 from hlkit.segments import Segment, plan_runs, read_playlist
 from hlkit.video import open_container, probe, run_ffmpeg

@@ -11,8 +11,9 @@ from tiny_frames import make_frames
 
 from hlkit import demo, stages
 from hlkit.labels import SPAN_SCHEMA, read_labels, write_labels
-from hlkit.project import HlkitError, HlkitWarning, Project
+from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint
 from hlkit.review import review_queue
+from hlkit.stages.materials import kept_levels
 from hlkit.timeline import find_threshold, pick_highlights
 from hlkit.widgets.journal import Journal
 from hlkit.widgets.pictures import CELLS, COLUMNS, Pictures
@@ -308,3 +309,22 @@ def test_the_explorer_shows_scores_and_kept_signals_and_writes_the_reels_list(fi
         pytest.approx(span, abs=1e-6) for span in widget.picked
     ]
     assert stages.explorer(project).title.startswith("judge")
+
+
+def test_what_is_kept_of_sound_and_motion_lies_at_its_own_frames(tmp_path):
+    project = Project(tmp_path)
+    index = make_frames(project.frames, "vod", [0] * 10, fps=2, missing=[3, 4]).drop("label")
+    index.write_parquet(project.index("vod"))
+    (project.frames / "vod" / "extraction.json").write_text('{"frames": 10, "fps": "2", "size": 32}')
+    assert kept_levels(project, "vod").columns == ["time"]
+    project.signals("vod").mkdir(parents=True)
+    made, frames = fingerprint(project.index("vod")), index["frame"].to_numpy()
+    # What was made from other frames, at another rate or of another length, counts no more.
+    for name, rows in ((f"motion-{made}", frames), ("motion-ffff", 90 + frames)):
+        np.save(project.signals("vod") / f"{name}.npy", np.repeat(rows[:, None], 64, axis=1).astype(np.float16))
+    for name, rows in (("sound-2-10-aaaa", np.arange(10)), ("sound-3-15-ffff", 90 + np.arange(15))):
+        sound = np.broadcast_to(rows[:, None, None], (len(rows), 18, 40)).astype(np.float16)
+        np.save(project.signals("vod") / f"{name}.npy", sound)
+    levels = kept_levels(project, "vod")
+    assert levels["time"].to_list() == [0.0, 0.5, 1.0, 2.5, 3.0, 3.5, 4.0, 4.5]
+    assert levels["motion"].to_list() == levels["loudness"].to_list() == [0, 1, 2, 5, 6, 7, 8, 9]

@@ -11,7 +11,7 @@ from hlkit import stages
 from hlkit.cli.common import DEFAULT_PROJECT, ProjectOption, RedoOption, VerboseOption, VideosOption, example
 from hlkit.labels import LabelFormat
 from hlkit.project import Project
-from hlkit.stages.matched import Rest
+from hlkit.stages.matched import Unshown
 
 app = typer.Typer()
 
@@ -115,7 +115,7 @@ def match(
     ] = None,
     clips: Annotated[bool, typer.Option("--clips", help="Use the clips that viewers made on Twitch.")] = False,
     rest: Annotated[
-        Rest | None,
+        Unshown | None,
         typer.Option(
             help="What they don't show was seen and rejected: all of it (background), or what is near to what they "
             "show. Left out: background for reels, near for clips."

@@ -1,4 +1,4 @@
-"""Stages that bring things in: recordings, frames, labels."""
+"""Stages that bring things in: recordings and frames."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 
 from hlkit.agreement import Agreement, agreement
-from hlkit.imports import MARK_SCHEMA, Record, import_origin, join_import
+from hlkit.imports import Record, import_origin, join_import
 from hlkit.labels import (
     BACKGROUND,
+    MARK_SCHEMA,
     ORIGIN,
     SPAN_SCHEMA,
     Fps,
@@ -83,7 +84,7 @@ def label(
             project, "label", f"{name}, {source.name}", made_from, redo, say
         ):
             continue
-        with _alone(project, name):
+        with alone(project, name):
             _take(project, mine, name, source.name, replace, redo, say)
         project.mark_done("label", f"{name}, {source.name}", made_from, [])
     names = sorted(set(spans["label"]))
@@ -96,13 +97,22 @@ def label(
 def label_text(project: Project, text: str, *, video: str, say: Say = print) -> pl.DataFrame:
     """Add typed highlights to a video's labels, such as `0:01:10-0:01:25, 0:07:00-0:07:31.5`.
 
+    Args:
+        project: must have the video or its frames, so that the times can be checked against its length.
+        text: see `hlkit.labels.parse_spans`.
+        video: its id.
+        say: takes the lines for the user.
+
+    Returns:
+        All that is marked in the video now: columns of `SPAN_SCHEMA` and `origin`.
+
     Raises:
         HlkitError: for a stretch that can't be read or lies outside the video; no label changes then.
     """
     spans = parse_spans(text, video=video).with_columns(pl.lit("hand").alias(ORIGIN))
     length = tables.length(project, video)
     spans = check_spans(spans, {video: length}, source="The typed times")
-    with _alone(project, video):
+    with alone(project, video):
         known = tables.marks_of(project, video)
         merged = merge_spans(spans if known is None else pl.concat([known, spans], how="diagonal"))
         if not already_done(project, "label", video, {"spans": merged.write_csv()}, False, say):
@@ -151,6 +161,9 @@ def export_labels(
         format: one of `hlkit.labels.WRITTEN_FORMATS`.
         fps: frames a second, for the formats that count frames.
         say: takes the lines for the user.
+
+    Returns:
+        The file.
 
     Raises:
         HlkitError: when there are no labels, or the format can't hold them; the file does not change then.
@@ -260,7 +273,7 @@ def _record(kept: Mapping[str, Any]) -> Record | None:
 
 
 @contextmanager
-def _alone(project: Project, video: str) -> Iterator[None]:
+def alone(project: Project, video: str) -> Iterator[None]:
     """Nobody marks the video in a page while the block runs, so what is read in it is what is written over."""
     journal = project.labels(video).with_suffix(".jsonl")
     if not journal.is_file():

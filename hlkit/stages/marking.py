@@ -13,8 +13,9 @@ from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.stages import tables
-from hlkit.stages.common import Say, current_run, window_of
+from hlkit.stages.common import current_run, window_of
 from hlkit.stages.labelling import label_spans
+from hlkit.stages.materials import kept_levels
 from hlkit.timeline import add_intensity
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def explorer(
     return _widget(project, video, classes=classes, timeline=timeline, target_seconds=target, keep=keep)
 
 
-def journal_of(project: Project, video: str, *, say: Say = lambda line: None) -> Journal:
+def journal_of(project: Project, video: str) -> Journal:
     """The journal of a video's marks, `labels/<id>.jsonl`, which keeps `labels/<id>.csv` up to date."""
     from hlkit.widgets.journal import Journal
 
@@ -134,7 +135,7 @@ def journal_of(project: Project, video: str, *, say: Say = lambda line: None) ->
         video=video,
         duration=tables.length(project, video),
         read=lambda: read_labels(table, video=video) if table.is_file() else None,
-        write=lambda spans: label_spans(project, spans, video=video, origin="hand", say=say),
+        write=lambda spans: label_spans(project, spans, video=video, origin="hand", say=lambda line: None),
     )
 
 
@@ -183,24 +184,12 @@ def _server() -> VideoServer:
 
 def _signals(project: Project, video: str, curve: pl.DataFrame) -> pl.DataFrame:
     """What earlier stages have kept of a video's sound, motion and chat, a row a time; `time` alone without any."""
-    table = curve.select("time")
-    times = table["time"].to_numpy()
-    folder = project.signals(video)
-    settings = tables.frame_settings(project, video)
-    if settings is not None:
-        from hlkit.video import frame_rate
-
-        fps = float(frame_rate(settings.fps))
-        for name, pattern in (("loudness", "sound-*.npy"), ("motion", "motion-*.npy")):
-            files = sorted(folder.glob(pattern)) if folder.is_dir() else []
-            if files:
-                kept = np.load(files[-1], mmap_mode="r", allow_pickle=False)
-                rows = np.rint(times * fps).astype(int).clip(0, len(kept) - 1)
-                mean = kept.reshape(len(kept), -1).mean(axis=1, dtype=np.float32)
-                table = table.with_columns(pl.Series(name, mean[rows]))
+    table = curve.select("time").sort("time")
+    if tables.frame_settings(project, video) is not None:
+        table = table.join_asof(kept_levels(project, video), on="time", strategy="nearest")
     chat = tables.chat_of(project, video)
     if chat is not None:
         from hlkit.signals import chat_activity
 
-        table = table.with_columns(chat_activity(chat, times)["chat_rate"].alias("messages a second"))
+        table = table.with_columns(chat_activity(chat, table["time"])["chat_rate"].alias("messages a second"))
     return table

@@ -13,21 +13,23 @@ import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.glimpses import LEAST_RATE
-from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, read_labels
+from hlkit.imports import MATCHES
+from hlkit.labels import BACKGROUND, DEFAULT_LABEL, MARK_SCHEMA, ORIGIN
 from hlkit.matching import MATCH_SCHEMA, match_reels
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, safe_id
 from hlkit.records import read_record
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
-from hlkit.stages.labelling import label_spans
+from hlkit.stages.labelling import alone, label_spans
 from hlkit.video import frame_rate
 
-Rest = Literal["background", "near"]
+Unshown = Literal["background", "near"]
+"""What becomes background of the time that no reel shows: all of it, or what is near to what they show."""
 
 # Who cut a clip has seen what is so near to it, and left it out.
 NEAR_SECONDS = 30.0
 # A rest shorter than this is where two clips meet.
-SHORTEST_REST = 1.0
+SHORTEST_REST_SECONDS = 1.0
 MAX_CLIPS = 20
 
 
@@ -36,7 +38,7 @@ def match(
     reels: str | Path | Sequence[str | Path],
     *,
     video: str,
-    rest: Rest = "background",
+    rest: Unshown = "background",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -71,7 +73,7 @@ def match_clips(
     *,
     video: str,
     limit: int = MAX_CLIPS,
-    rest: Rest = "near",
+    rest: Unshown = "near",
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -145,12 +147,12 @@ def _match(
     files: Sequence[Path],
     origins: Sequence[str],
     video: str,
-    rest: Rest,
+    rest: Unshown,
     redo: bool,
     progress: bool,
     say: Say,
 ) -> pl.DataFrame:
-    if rest not in get_args(Rest):
+    if rest not in get_args(Unshown):
         raise HlkitError(f"The rest is '{rest}'; background and near are allowed.")
     stream = project.video(video)
     made_from = {"video": fingerprint(stream), "reels": [fingerprint(file) for file in files], "rest": rest}
@@ -159,19 +161,21 @@ def _match(
         return pl.read_parquet(kept)
     frames = stored_frames_of(project, video)
     found = match_reels(stream, files, video=video, frames=frames, root=project.frames, progress=progress)
-    length = tables.length(project, video)
-    labels = _all_labels(project, video)
-    for file, origin, table in zip(files, origins, found, strict=True):
-        labels = with_match(labels, table, origin=origin)
+    for file, table in zip(files, found, strict=True):
         seconds = format_time(float((table["end"] - table["start"]).sum()))
         shown = f"{table.height} stretches of it, {seconds}" if table.height else "nothing of it"
         say(f"{video}: {file.name} shows {shown}.")
-    matches = pl.concat(found)
-    if matches.is_empty():
-        return matches
-    origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
-    labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
-    label_spans(project, labels, video=video, origin=origin, say=say)
+    matches, length = pl.concat(found), tables.length(project, video)
+    with alone(project, video):
+        labels = before = _all_labels(project, video)
+        for origin, table in zip(origins, found, strict=True):
+            labels = with_match(labels, table, origin=origin)
+        if not matches.is_empty():
+            origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
+            labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
+        if not matches.is_empty() or labels.height < before.height:
+            # What this wrote says so itself; a label that does not say where it is from must never pass for a match's.
+            label_spans(project, labels, video=video, origin="hand", say=say)
     kept.parent.mkdir(parents=True, exist_ok=True)
     matches.write_parquet(kept)
     # Labels may be edited afterwards; that is no reason to look again.
@@ -190,12 +194,11 @@ def stored_frames_of(project: Project, video: str) -> pl.DataFrame | None:
 
 
 def _all_labels(project: Project, video: str) -> pl.DataFrame:
-    """All label spans of a video, those of background too, with the column `origin`."""
-    file = project.labels(video)
-    labels = read_labels(file, video=video) if file.is_file() else pl.DataFrame(schema=SPAN_SCHEMA)
-    if "origin" not in labels.columns:
-        labels = labels.with_columns(origin=pl.lit(None, dtype=pl.String))
-    return labels.select(*SPAN_SCHEMA.names(), "origin")
+    """All label spans of a video, those of background too: columns of `MARK_SCHEMA`."""
+    marks = tables.marks_of(project, video)
+    if marks is None:
+        return pl.DataFrame(schema=MARK_SCHEMA)
+    return marks if ORIGIN in marks.columns else marks.with_columns(pl.lit(None, dtype=pl.String).alias(ORIGIN))
 
 
 def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> pl.DataFrame:
@@ -208,8 +211,9 @@ def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> p
         matches: the columns of `hlkit.matching.match_reel`.
         origin: of the matches; what `labels` has of that origin goes.
     """
-    rest = pl.col("label").eq(DEFAULT_CLASSES[0]) & pl.col("origin").fill_null("").str.contains("^(reel|clip)s?(:|$)")
-    labels = labels.filter(pl.col("origin").ne_missing(origin))
+    kind = pl.col(ORIGIN).fill_null("").str.split(":").list.first()
+    rest = pl.col("label").eq(BACKGROUND) & kind.is_in(MATCHES)
+    labels = labels.filter(pl.col(ORIGIN).ne_missing(origin))
     marked, auto = labels.filter(~rest), labels.filter(rest)
     shown = subtract(_ranges(matches), _ranges(marked))
     rows = [(matches["video"][0], start, end, DEFAULT_LABEL, origin) for start, end in shown]
@@ -218,7 +222,7 @@ def with_match(labels: pl.DataFrame, matches: pl.DataFrame, *, origin: str) -> p
     return pl.concat([marked, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
 
 
-def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Rest, origin: str) -> pl.DataFrame:
+def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Unshown, origin: str) -> pl.DataFrame:
     """The labels and, as background, what no label covers: all of it, or what is near to a highlight.
 
     Args:
@@ -231,10 +235,10 @@ def with_rest(labels: pl.DataFrame, *, video: str, length: float, rest: Rest, or
     free = [(0.0, length)]
     if rest == "near":
         kind = origin.rstrip("s").partition(":")[0]
-        mine = labels.filter(pl.col("origin").fill_null("").str.starts_with(kind), pl.col("label") == DEFAULT_LABEL)
+        mine = labels.filter(pl.col(ORIGIN).fill_null("").str.starts_with(kind), pl.col("label") == DEFAULT_LABEL)
         free = [(max(0.0, start - NEAR_SECONDS), min(length, end + NEAR_SECONDS)) for start, end in _ranges(mine)]
-    gaps = [gap for gap in subtract(free, _ranges(labels)) if gap[1] - gap[0] >= SHORTEST_REST]
-    rows = [(video, start, end, DEFAULT_CLASSES[0], origin) for start, end in gaps]
+    gaps = [gap for gap in subtract(free, _ranges(labels)) if gap[1] - gap[0] >= SHORTEST_REST_SECONDS]
+    rows = [(video, start, end, BACKGROUND, origin) for start, end in gaps]
     return pl.concat([labels, pl.DataFrame(rows, schema=labels.schema, orient="row")]).sort("start", "end")
 
 

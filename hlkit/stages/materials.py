@@ -39,7 +39,7 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
     table = read_index(project.frames / video)
     frames = table.select("video", "frame", "time")
     made = fingerprint(index)
-    motion_file = project.signals(video) / f"motion-{made}.npy"
+    motion_file = _motion_file(project, video)
     if checkpoint is None:
         pictures = stored_pictures(table, project.frames)
         motion = _kept(motion_file, lambda: watch(pictures, len(table), progress=progress)[0], rows=len(table), axes=2)
@@ -59,6 +59,30 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
     if sound is not None and len(sound) > len(frames):  # some pictures could not be had
         sound = sound[frames["frame"].to_numpy()]
     return Material(frames, sound, motion, picture, tables.chat_of(project, video))
+
+
+def kept_levels(project: Project, video: str) -> pl.DataFrame:
+    """How loud a video is and how much moves in it, as far as `stored_material` has kept that; makes nothing.
+
+    Args:
+        project: must hold frames of the video.
+        video: its id.
+
+    Returns:
+        `time` (s) of each stored frame and, where they are kept, `loudness` (f32, dB, the mean over the bands of sound)
+        and `motion` (f32, without a unit).
+    """
+    table = read_index(project.frames / video).select("frame", "time")
+    count, levels = int(table["frame"][-1]) + 1, table.select("time")
+    sound = _sound_file(project, video, tables.same_frame_settings(project, [video]).fps, count)
+    if sound is not None and sound.is_file():
+        heard = _load(sound, rows=count, axes=3)[table["frame"].to_numpy()]
+        levels = levels.with_columns(pl.Series("loudness", heard.mean(axis=(1, 2), dtype=np.float32)))
+    motion = _motion_file(project, video)
+    if motion.is_file():
+        moved = _load(motion, rows=len(table), axes=2)
+        levels = levels.with_columns(pl.Series("motion", moved.mean(axis=1, dtype=np.float32)))
+    return levels
 
 
 def streamed_material(
@@ -109,15 +133,25 @@ def _sound(project: Project, video: str, fps: str, count: int, *, progress: bool
     from hlkit.sound import log_mel
     from hlkit.video import probe
 
-    name = f"sound-{fps.replace('/', '_')}-{count}"
-    if video not in project.video_ids():
-        earlier = sorted(project.signals(video).glob(f"{name}-*.npy"))
-        return _load(earlier[-1], rows=count, axes=3) if earlier else None
+    file = _sound_file(project, video, fps, count)
+    if file is None or video not in project.video_ids():
+        return None if file is None else _load(file, rows=count, axes=3)
     path = project.video(video)
     if not probe(path).has_audio:
         return None
-    file = project.signals(video) / f"{name}-{fingerprint(path)}.npy"
     return _kept(file, lambda: log_mel(path, fps=fps, count=count, progress=progress), rows=count, axes=3)
+
+
+def _sound_file(project: Project, video: str, fps: str, count: int) -> Path | None:
+    """Where a video's sound is kept or will be; None where neither the recording nor an earlier run's sound is here."""
+    name = f"sound-{fps.replace('/', '_')}-{count}"
+    if video in project.video_ids():
+        return project.signals(video) / f"{name}-{fingerprint(project.video(video))}.npy"
+    return max(project.signals(video).glob(f"{name}-*.npy"), default=None)
+
+
+def _motion_file(project: Project, video: str) -> Path:
+    return project.signals(video) / f"motion-{fingerprint(project.index(video))}.npy"
 
 
 def _kept(file: Path, make: Callable[[], np.ndarray], *, rows: int, axes: int) -> np.ndarray:

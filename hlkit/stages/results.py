@@ -208,6 +208,10 @@ def reel(
         redo: cut again.
         progress: show a progress bar.
         say: takes the lines for the user.
+
+    Raises:
+        HlkitError: when highlights or the recording are missing or none shows a picture, for wishes that don't go
+            together, and as `hlkit.reel.write_reel` and `hlkit.remote.write_remote_reel` do.
     """
     from hlkit.reel import write_cut_list, write_reel
     from hlkit.remote import find_source, write_remote_reel

@@ -29,11 +29,9 @@ from typing import Any
 
 import polars as pl
 
-from hlkit.labels import ORIGIN, SPAN_SCHEMA
+from hlkit.labels import BACKGROUND, MARK_SCHEMA, ORIGIN, TIME_DECIMALS
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.widgets.marks import (
-    BACKGROUND,
-    DECIMALS,
     Change,
     Mark,
     apply_changes,
@@ -178,8 +176,7 @@ class Journal:
     def table(self) -> pl.DataFrame:
         """The label table: `SPAN_SCHEMA` and `origin` (null where nobody knows), in order of time."""
         rows = [(self.video, mark.start, mark.end, mark.label, mark.origin or None) for mark in self.marks.values()]
-        schema = {**SPAN_SCHEMA, ORIGIN: pl.String}
-        return pl.DataFrame(rows, schema=schema, orient="row").sort("start", "end", "label")
+        return pl.DataFrame(rows, schema=MARK_SCHEMA, orient="row").sort("start", "end", "label")
 
     def _act(self, plan: Callable[[], list[Change]]) -> None:
         with locked(self.path):
@@ -341,5 +338,5 @@ def _mark(row: Sequence[Any] | None) -> Mark | None:
 
 def _digest(table: pl.DataFrame) -> str:
     """A short name for the spans of a table, whatever their order and origin."""
-    plain = table.select(pl.col("start", "end").round(DECIMALS), "label").sort("start", "end", "label")
+    plain = table.select(pl.col("start", "end").round(TIME_DECIMALS), "label").sort("start", "end", "label")
     return hashlib.sha256(json.dumps(plain.rows()).encode()).hexdigest()[:16]

@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from hlkit.labels import DEFAULT_CLASSES, TIME_TOLERANCE
+from hlkit.labels import BACKGROUND, TIME_DECIMALS, TIME_TOLERANCE
 from hlkit.project import HlkitError, format_time
 
-BACKGROUND = DEFAULT_CLASSES[0]
-# Two pictures of a 30 fps video lie further apart, so what is left of a span that was cut shorter than this shows none.
+# Two pictures of a 30 fps video lie further apart, so what is shorter than this shows one at most.
 SHORTEST_SECONDS = 0.02
-# As in label files: a microsecond.
-DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class Mark:
             raise HlkitError(
                 f"A mark from {self.start} s to {self.end} s is no stretch; the end must be after the start."
             )
-        object.__setattr__(self, "start", round(float(self.start), DECIMALS))
-        object.__setattr__(self, "end", round(float(self.end), DECIMALS))
+        object.__setattr__(self, "start", round(float(self.start), TIME_DECIMALS))
+        object.__setattr__(self, "end", round(float(self.end), TIME_DECIMALS))
 
     def overlaps(self, other: Mark) -> bool:
         """Whether they share time; spans that touch do not."""
@@ -108,7 +105,7 @@ def plan_removal(marks: Marks, id: str) -> list[Change]:
 
 
 def gaps(marks: Iterable[Mark], start: float, end: float) -> list[tuple[float, float]]:
-    """The stretches of `[start, end)` that no span covers, in order; slivers that show no picture are left out."""
+    """The stretches of `[start, end)` that no span covers, in order, without slivers of one picture at most."""
     found, reach = [], start
     for mark in sorted(marks, key=lambda mark: mark.start):
         if mark.end > start and mark.start < end:

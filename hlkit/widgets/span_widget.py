@@ -19,11 +19,10 @@ import numpy as np
 import polars as pl
 import traitlets
 
-from hlkit.labels import DEFAULT_LABEL
+from hlkit.labels import BACKGROUND, DEFAULT_LABEL
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.timeline import Level, PickRules, find_threshold, pick_highlights
 from hlkit.widgets.journal import Journal
-from hlkit.widgets.marks import BACKGROUND
 from hlkit.widgets.pictures import CELLS, COLUMNS, Pictures
 
 SCORE_COLUMNS = ("score", "intensity")
