@@ -23,6 +23,7 @@ from hlkit.sampling import Accelerator, Decoding, read_box
 
 # The choices of `hlkit.training.fit` and `hlkit.reel.write_reel`, again: their modules are slow to import, and the type
 # checker holds these lists against theirs.
+Augment = Literal["all", "place", "none"]
 Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
 LoggerName = Literal["csv", "mlflow", "wandb"]
 Overlay = Literal["none", "score"]
@@ -353,7 +354,22 @@ def link(
 def train(
     videos: VideosOption = None,
     run: RunOption = None,
-    backbone: Annotated[str, typer.Option(help="A torchvision classifier: resnet18, convnext_tiny ...")] = "resnet18",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="LABEL",
+            help="A label to tell apart (repeatable), the first standing for all other time; all, unless named.",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str,
+        typer.Option(help="A torchvision classifier (resnet18, convnext_tiny ...), or measures: no network."),
+    ] = "resnet18",
+    head: Annotated[
+        list[int] | None,
+        typer.Option("--head", min=1, metavar="WIDTH", help="A layer before the classes (repeatable)."),
+    ] = None,
     num_frames_per_clip: Annotated[
         int | None, typer.Option(min=2, help="An RNN over so many frames; left out: single frames.")
     ] = None,
@@ -366,6 +382,10 @@ def train(
             "have no part in the scores.",
         ),
     ] = None,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="The highest of the schedule.")] = 1e-3,
+    augment: Annotated[
+        Augment, typer.Option(help="What is varied in pictures: all, place (not the light), none.")
+    ] = "all",
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
     sequence: Annotated[
         SequenceKind, typer.Option(help="The network over sound and motion; none: pictures alone.")
@@ -381,10 +401,14 @@ def train(
         Project(project),
         videos=videos,
         run=run,
+        classes=classes,
         backbone=backbone,
+        head=head or (),
         num_frames_per_clip=num_frames_per_clip,
         weights=weights,
         epochs=epochs,
+        learning_rate=learning_rate,
+        augment=augment,
         monitor=monitor,
         sequence=sequence,
         seed=seed,
@@ -412,19 +436,87 @@ def relearn(run: RunOption = None, project: ProjectOption = DEFAULT_PROJECT, ver
     stages.relearn(Project(project), run=run)
 
 
+ThresholdsOption = Annotated[
+    list[str] | None,
+    typer.Option("--above", metavar="CLASS=SHARE", help="A class counts above this share of a file (repeatable)."),
+]
+
+
+def _shares(pairs: list[str] | None) -> dict[str, float]:
+    try:
+        return {name: float(share) for name, share in map(_old_and_new, pairs or ())}
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}. Give CLASS=SHARE, as in blurred=0.75.") from error
+
+
 @_example("infer --video sunday")
 def infer(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="With --model: videos or folders of them, of no project."),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A model.ckpt, to score FILEs by its picture network.")] = None,
     videos: VideosOption = None,
     run: RunOption = None,
     start: TimeOption = None,
     end: TimeOption = None,
     duration: TimeOption = None,
+    keep_cut: Annotated[bool, typer.Option("--keep-cut", help="Keep FILE's stretch as NAME_cut.mp4.")] = False,
+    target: Annotated[Path | None, typer.Option("--csv", help="Where the scores of FILEs go.")] = None,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score every frame of the videos that the model did not learn from."""
+    """Score every frame of the videos that the model did not learn from, or of any files."""
+    if bool(files) != (model is not None):
+        raise typer.BadParameter("Files and --model belong together; without both, videos of the project are scored.")
+    if files and model is not None:
+        stages.infer_files(
+            files, model=model, start=start, end=end, duration=duration, keep_cut=keep_cut, target=target
+        )
+        return
     stages.infer(Project(project), videos=videos, run=run, start=start, end=end, duration=duration, redo=redo)
+
+
+@_example("sort clips --model hlkit-project/models/focus/model.ckpt --above blurred=0.75 --into sorted")
+def sort(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Videos, or folders of them.")],
+    model: Annotated[Path, typer.Option(help="A model.ckpt that tells the classes apart.")],
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder for each class.")],
+    thresholds: ThresholdsOption = None,
+    target: Annotated[Path | None, typer.Option("--csv", help="Where the shares of each file go.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Move them; without, only say what would be moved.")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Sort video files into a folder for each class."""
+    found = stages.infer_files(files, model=model)
+    table = stages.decide_files(found, thresholds=_shares(thresholds), target=target)
+    stages.sort_files(table, into, yes=yes)
+
+
+@_example("unsort sorted")
+def unsort(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Into which files were sorted.")],
+    verbose: VerboseOption = False,
+) -> None:
+    """Move back what was sorted into a folder."""
+    stages.undo_sort(folder)
+
+
+@_example("pictures sorted-pictures --video holidays")
+def pictures(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A folder of folders, one a class, or a CSV with path,label.")
+    ],
+    video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The id they get in the project.")] = None,
+    fps: Annotated[str, typer.Option(help="Pictures a second at which videos will be looked at.")] = "1",
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 128,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take sorted pictures into the project, to train on."""
+    stages.pictures(Project(project), source, name=video, fps=fps, size=size, redo=redo)
 
 
 @_example("timeline --minutes 10")
