@@ -403,7 +403,7 @@ def train(
         run=run,
         classes=classes,
         backbone=backbone,
-        head=head or (),
+        head=head,
         num_frames_per_clip=num_frames_per_clip,
         weights=weights,
         epochs=epochs,
@@ -468,14 +468,19 @@ def infer(
     verbose: VerboseOption = False,
 ) -> None:
     """Score every frame of the videos that the model did not learn from, or of any files."""
-    if bool(files) != (model is not None):
-        raise typer.BadParameter("Files and --model belong together; without both, videos of the project are scored.")
-    if files and model is not None:
-        stages.infer_files(
-            files, model=model, start=start, end=end, duration=duration, keep_cut=keep_cut, target=target
-        )
-        return
-    stages.infer(Project(project), videos=videos, run=run, start=start, end=end, duration=duration, redo=redo)
+    stages.infer(
+        Project(project),
+        files=files,
+        model=model,
+        videos=videos,
+        run=run,
+        start=start,
+        end=end,
+        duration=duration,
+        keep_cut=keep_cut,
+        target=target,
+        redo=redo,
+    )
 
 
 @_example("sort clips --model hlkit-project/models/focus/model.ckpt --above blurred=0.75 --into sorted")
@@ -489,9 +494,7 @@ def sort(
     verbose: VerboseOption = False,
 ) -> None:
     """Sort video files into a folder for each class."""
-    found = stages.infer_files(files, model=model)
-    table = stages.decide_files(found, thresholds=_shares(thresholds), target=target)
-    stages.sort_files(table, into, yes=yes)
+    stages.sort(files, model=model, into=into, thresholds=_shares(thresholds), target=target, yes=yes)
 
 
 @_example("unsort sorted")
@@ -500,7 +503,7 @@ def unsort(
     verbose: VerboseOption = False,
 ) -> None:
     """Move back what was sorted into a folder."""
-    stages.undo_sort(folder)
+    stages.unsort(folder)
 
 
 @_example("pictures sorted-pictures --video holidays")
@@ -516,7 +519,7 @@ def pictures(
     verbose: VerboseOption = False,
 ) -> None:
     """Take sorted pictures into the project, to train on."""
-    stages.pictures(Project(project), source, name=video, fps=fps, size=size, redo=redo)
+    stages.pictures(Project(project), source, video=video, fps=fps, size=size, redo=redo)
 
 
 @_example("timeline --minutes 10")

@@ -16,8 +16,9 @@ from hlkit.stages.files import (
     infer_files,
     join_decisions,
     judge_files,
+    sort,
     sort_files,
-    undo_sort,
+    unsort,
 )
 from hlkit.stages.intake import channel, download, frames
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
@@ -76,11 +77,12 @@ __all__ = [
     "reviewer",
     "score",
     "score_chart",
+    "sort",
     "sort_files",
     "status",
     "timeline",
     "train",
     "training_chart",
-    "undo_sort",
+    "unsort",
     "verify",
 ]

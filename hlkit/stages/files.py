@@ -223,7 +223,7 @@ def sort_files(table: pl.DataFrame, folder: Path | str, *, yes: bool = False, sa
 
     Args:
         table: `path` and `class`, as from `decide_files`.
-        folder: gets a folder a class, and `moved.csv`, from which `undo_sort` takes all of it back.
+        folder: gets a folder a class, and `moved.csv`, from which `unsort` takes all of it back.
         yes: do it.
         say: takes the lines for the user.
 
@@ -246,7 +246,23 @@ def sort_files(table: pl.DataFrame, folder: Path | str, *, yes: bool = False, sa
     return moves
 
 
-def undo_sort(folder: Path | str, *, say: Say = print) -> int:
+def sort(
+    files: Sequence[Path],
+    *,
+    model: Path,
+    into: Path,
+    thresholds: Mapping[str, float] | None = None,
+    target: Path | None = None,
+    yes: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Score files, decide what each is, and sort them: `infer_files`, `decide_files` and `sort_files` in one."""
+    found = infer_files(files, model=model, progress=progress, say=say)
+    return sort_files(decide_files(found, thresholds=thresholds, target=target), into, yes=yes, say=say)
+
+
+def unsort(folder: Path | str, *, say: Say = print) -> int:
     """Move back what `sort_files` moved into a folder, and return how many files that were.
 
     Raises:

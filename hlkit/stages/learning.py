@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from hlkit.frames import read_index
-from hlkit.project import Project, atomic_path, fingerprint
+from hlkit.project import HlkitError, Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
 
@@ -32,7 +33,7 @@ def train(
     run: str | None = None,
     classes: Sequence[str] | None = None,
     backbone: str = "resnet18",
-    head: Sequence[int] = (),
+    head: Sequence[int] | None = None,
     num_frames_per_clip: int | None = None,
     weights: str | None = None,
     epochs: int | None = None,
@@ -91,7 +92,7 @@ def train(
     options = {"backbone": backbone, "num_frames_per_clip": num_frames_per_clip, "weights": weights, "epochs": epochs}
     made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
     # What is left at its default does not make a run of an earlier version count as another.
-    chosen_options = {"classes": classes and list(classes), "head": list(head), "learning_rate": learning_rate}
+    chosen_options = {"classes": classes and list(classes), "head": head and list(head), "learning_rate": learning_rate}
     chosen_options["augment"] = augment
     made_from |= {name: value for name, value in chosen_options.items() if value not in (None, [], 1e-3, "all")}
     made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
@@ -107,7 +108,7 @@ def train(
     labelled, names = tables.labelled_frames(project, chosen, classes=classes)
     made = tables.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip} if num_frames_per_clip else {}
-    clip |= {"head": tuple(head)}
+    clip |= {"head": tuple(head or ())}
     config = ModelConfig(backbone=backbone, classes=names, fps=made.fps, size=made.size, box=made.box, **clip)
     fit(
         split_frames(labelled.filter(pl.col("label") >= 0), seed=seed),
@@ -152,11 +153,15 @@ def train(
 def infer(
     project: Project,
     *,
+    files: Sequence[Path] | None = None,
+    model: Path | None = None,
     videos: Sequence[str] | None = None,
     run: str | None = None,
     start: float | None = None,
     end: float | None = None,
     duration: float | None = None,
+    keep_cut: bool = False,
+    target: Path | None = None,
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -167,17 +172,28 @@ def infer(
 
     Args:
         project: must hold the run's model.
+        files, model, keep_cut, target: in place of videos of the project: score these files by that model, and store
+            nothing in the project; see `infer_files`.
         videos: what to score; every video that the model did not learn from, or all when it learned from all.
         run: the model; the project's last run.
         start, end, duration: score this stretch of each recording only, in seconds; `duration` counts from `start`.
         redo: score again.
         progress: show a progress bar.
         say: takes the lines for the user.
+
+    Raises:
+        HlkitError: for files without a model or a model without files, and as `infer_files` does.
     """
+    stretch: dict[str, Any] = {"start": start, "end": end, "duration": duration}
+    if bool(files) != (model is not None):
+        raise HlkitError("Files and a model belong together (--model); without both, videos of the project are scored.")
+    if files and model is not None:
+        keep = {"keep_cut": keep_cut, "target": target}
+        return list(infer_files(files, model=model, **stretch, **keep, progress=progress, say=say).files)
     run = current_run(project, run)
     checkpoint = tables.checkpoint(project, run)
     chosen = list(videos) if videos else tables.new_videos(project, run)
-    stretch = {"start": start or 0.0, "end": end, "duration": duration}
+    stretch["start"] = start or 0.0
     whole = start is end is duration is None
     for video in chosen:
         made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}

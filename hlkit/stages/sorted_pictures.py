@@ -22,7 +22,7 @@ def pictures(
     project: Project,
     source: Path | str,
     *,
-    name: str | None = None,
+    video: str | None = None,
     size: int = 128,
     fps: str = "1",
     redo: bool = False,
@@ -34,7 +34,7 @@ def pictures(
     Args:
         project: gets `frames/<id>/` and `labels/<id>.csv`.
         source: a folder with a folder of pictures for each class, or a CSV with the columns `path,label`.
-        name: the id they get; made from the source's name unless given.
+        video: the id they get; made from the source's name unless given.
         size: pictures are squashed to this many pixels, width and height.
         fps: pictures a second at which a model that learns from them will look at videos.
         redo: take them again.
@@ -46,7 +46,7 @@ def pictures(
     """
     source = Path(source)
     table = read_picture_folder(source) if source.is_dir() else read_picture_list(source)
-    video = name or safe_id(source.stem)
+    video = video or safe_id(source.stem)
     made_from = {"pictures": _content(table), "size": size, "fps": str(fps)}
     if not already_done(project, "pictures", video, made_from, redo, say):
         folder = project.frames / video
