@@ -182,8 +182,8 @@ def judge_files(found: FileScores, truth: Path | str, *, say: Say = print) -> tu
     for what, card in zip(("frames", "files"), cards, strict=True):
         row = card.filter(pl.col("class") == ALL).row(0, named=True)
         say(
-            f"{Path(truth).stem}: {row['count']:,} {what}: {row['precision']:.1%} right, the commonest class alone {row['base_rate']:.1%}; "
-            f"mean AP {row['ap']:.3f}."
+            f"{Path(truth).stem}: {row['count']:,} {what}: {row['precision']:.1%} right, the commonest class alone "
+            f"{row['base_rate']:.1%}; mean AP {row['ap']:.3f}."
         )
     return cards
 
