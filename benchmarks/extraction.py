@@ -5,6 +5,7 @@ All give the pictures at 3 a second as 224 x 224 pixels. Runs of the ways that a
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hlkit.faults import find_holes
 from hlkit.frames import extract_frames, stream_pictures
 from hlkit.sampling import Decoding
 from hlkit.video import find_ffmpeg, probe
@@ -67,6 +69,39 @@ def over_decoding(videos: Mapping[str, Path], runs: int) -> None:
         for kind in DECODINGS:
             alone, ours = found[f"{kind} alone"], found[kind]
             print(f"| {name} | {kind} | {alone:.2f} | {ours:.2f} | {ours / alone:.2f} |", flush=True)
+
+
+def parts(videos: Mapping[str, Path], runs: int) -> None:
+    """What becomes of the time beside decoding, which is fast: each step of ffmpeg's part added to those before."""
+    dropped = "tpad=stop_mode=clone:stop_duration=1,fps=3:round=up:start_time=0"
+    small = f"{dropped},scale={SIZE}:{SIZE}:flags=bicubic:out_range=full,format=yuvj420p"
+    null, jpegs = ("-f", "null", "-"), ("-c:v", "mjpeg", "-q:v", "3", "-threads", "1", "-f", "nut", "-y", "/dev/null")
+    print("| rendition | | s | / decoding | CPU s | / decoding |\n|---|---|---|---|---|---|")
+    for name in RENDITIONS[1:]:
+        start = ("-skip_loop_filter", "all", "-i", videos[name], "-map", "0:v:0")
+        ways: dict[str, Callable[[], object]] = {
+            "decoding alone": partial(run, *start, *null),
+            "+ 3 pictures a second": partial(run, *start, "-vf", dropped, *null),
+            f"+ made {SIZE} x {SIZE}": partial(run, *start, "-vf", small, *null),
+            "+ made JPEGs: what ffmpeg does": partial(run, *start, "-vf", small, *jpegs),
+            "hlkit: + checked, stored with an index": partial(store, videos[name], "fast"),
+            "of it, reading the packets for holes": partial(find_holes, videos[name]),
+            "of each, ffmpeg's start": partial(run, "-f", "lavfi", "-i", "color=s=16x16:d=0.1", *null),
+        }
+        used: dict[str, list[float]] = {step: [] for step in ways}
+        found = in_turns({step: partial(with_cpu, way, used[step]) for step, way in ways.items()}, runs)
+        for step, seconds in found.items():
+            cpu, alone = (statistics.median(used[each]) for each in (step, "decoding alone"))
+            ratios = f"{seconds / found['decoding alone']:.2f} | {cpu:.3f} | {cpu / alone:.2f}"
+            print(f"| {name} | {step} | {seconds:.3f} | {ratios} |", flush=True)
+
+
+def with_cpu(way: Callable[[], object], used: list[float]) -> None:
+    """Do it, and note the CPU seconds that this process and those that it started took."""
+    before = os.times()
+    way()
+    after = os.times()
+    used.append(sum(after[:4]) - sum(before[:4]))
 
 
 def full_size(video: Path) -> None:
@@ -166,20 +201,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(res
 """
 
 
-def memory(video: Path) -> None:
-    """Peak memory of extracting six hours and ten minutes of the same recording, repeated by copying its packets."""
-    peaks = {}
+def memory(video: Path, long_minutes: float) -> None:
+    """Peak memory of extracting hours and ten minutes of the same recording, repeated by copying its packets."""
+    peaks: dict[float, list[float]] = {}
+    print("| length | hlkit, MB | ffmpeg, MB |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for minutes in (10, 360):
+        for minutes in (10, long_minutes):
             long = Path(folder) / f"{minutes}.mp4"
             turns = int(minutes * 60 / probe(video).duration)
             run("-stream_loop", str(turns - 1), "-i", video, "-c", "copy", long)
             command = [sys.executable, "-c", MEMORY, str(long), f"{folder}/{minutes}"]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             peaks[minutes] = [int(number) / 1024 for number in said.split()]
-            print(f"| {minutes} min | {peaks[minutes][0]:.0f} | {peaks[minutes][1]:.0f} |", flush=True)
-    ratio = sum(peaks[360]) / sum(peaks[10])
-    print(f"Six hours / ten minutes: {ratio:.2f}")
+            print(f"| {minutes:g} min | {peaks[minutes][0]:.0f} | {peaks[minutes][1]:.0f} |", flush=True)
+    print(f"{long_minutes / 60:g} hours / ten minutes: {sum(peaks[long_minutes]) / sum(peaks[10]):.2f}")
 
 
 def renditions(folder: Path) -> Iterator[tuple[str, Path]]:

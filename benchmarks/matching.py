@@ -1,11 +1,15 @@
 """How surely the stretches of a stream that a highlight video shows are found, and in what time.
 
     python benchmarks/matching.py STREAM OTHER
+    python benchmarks/matching.py STREAM OTHER --seeds 0 --hours 6 --fill MORE.mp4 MORE.mp4
 
 Highlight videos are made of STREAM with ffmpeg as a streamer's editor might: spans of 3 to 15 s in another order,
 between them clips of OTHER, made smaller and encoded again at another frame rate, titles over the picture, music 6 dB
 below the stream's sound, and with some reels cross-fades. One more reel is made of OTHER alone, in which nothing of
 STREAM may be found. Spans begin anywhere except on a still picture, which could be from anywhere.
+
+With `--hours` STREAM is laid into the middle of a stream so long, around it the recordings of `--fill` again and again,
+and looked for in it is a reel of ten minutes with as many clips of OTHER as of STREAM.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ FADE_SECONDS = 0.5
 WIDTH, HEIGHT, RATE = 854, 480, 30
 MUSIC_DB = -6.0
 NEAR_SECONDS = 0.5
+LONG_SPANS = 33
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ def choose(video: Path, count: int, seed: int, *, own: bool) -> list[Clip]:
     still = np.append(np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2)) < STILL_LEVELS, True)
     draw, chosen = random.Random(seed), []
     while len(chosen) < count:
-        length = draw.uniform(SHORTEST, LONGEST)
-        start = draw.uniform(0, len(pictures) / 3 - length)
+        length = round(draw.uniform(SHORTEST, LONGEST) * RATE) / RATE
+        start = draw.uniform(0, len(pictures) / 3 - length - 1)
         apart = all(start > clip.end + 1 or start + length < clip.start - 1 for clip in chosen)
         if apart and still[round(start * 3) : round((start + length) * 3)].mean() < STILL_SHARE:
             chosen.append(Clip(video, start, start + length, own))
@@ -70,13 +75,17 @@ def make_reel(clips: list[Clip], target: Path, *, fades: bool, seed: int) -> Non
     folder = target.parent
     pictures, sounds, lengths = [], [], []
     for number, clip in enumerate(clips):
-        source = ffmpeg.input(str(clip.video), ss=f"{clip.start:.6f}", t=f"{clip.end - clip.start:.6f}")
-        shown = source.video.filter("scale", WIDTH, HEIGHT).filter("setsar", 1).filter("fps", RATE)
+        # Exactly as long as said: what is missing or too much would add up, and later fades would begin too soon.
+        length = clip.end - clip.start
+        source = ffmpeg.input(str(clip.video), ss=f"{clip.start:.6f}", t=f"{length + 1:.6f}")
+        shown = source.video.filter("scale", WIDTH, HEIGHT).filter("setsar", 1).filter("fps", RATE, start_time=0)
+        shown = shown.filter("trim", end_frame=round(length * RATE))
         title = ffmpeg.input(str(_title(folder / f"{target.stem}-{number}.png", f"Moment {number + 1}: oh no!!")))
         shown = shown.overlay(title, x=draw.choice((20, 250)), y=draw.choice((20, 200, 380)), shortest=0)
         pictures.append(shown.filter("settb", "AVTB").filter("format", "yuv420p"))
-        sounds.append(source.audio.filter("aresample", 44_100).filter("aformat", channel_layouts="stereo"))
-        lengths.append(clip.end - clip.start)
+        heard = source.audio.filter("aresample", 44_100).filter("aformat", channel_layouts="stereo")
+        sounds.append(heard.filter("atrim", end=f"{length:.6f}"))
+        lengths.append(length)
     shown, heard, done = pictures[0], sounds[0], lengths[0]
     for number in range(1, len(clips)):
         if fades and draw.random() < 0.5:
@@ -92,7 +101,9 @@ def make_reel(clips: list[Clip], target: Path, *, fades: bool, seed: int) -> Non
     music = ffmpeg.input(str(_music(folder / f"{target.stem}.wav", done, seed, level)))
     heard = ffmpeg.filter([heard, music.audio], "amix", duration="first", normalize=0)
     options: dict[str, Any] = {"vcodec": "libx264", "preset": "veryfast", "crf": 27, "acodec": "aac", "ab": "128k"}
-    run_ffmpeg(ffmpeg.output(shown, heard, str(target), **options), seconds=done, desc=target.stem)
+    unfinished = target.with_name(f"unfinished-{target.name}")
+    run_ffmpeg(ffmpeg.output(shown, heard, str(unfinished), **options), seconds=done, desc=target.stem)
+    unfinished.rename(target)
 
 
 def _title(path: Path, text: str) -> Path:
@@ -152,7 +163,10 @@ def main() -> None:
     parser.add_argument("stream", type=Path)
     parser.add_argument("other", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="A folder for the reels, kept for the next run.")
+    parser.add_argument("--hours", type=float, help="Look in a stream of this length, in which STREAM is a part.")
+    parser.add_argument("--fill", type=Path, nargs="+", default=[], help="What the rest of it is made of.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
@@ -160,7 +174,7 @@ def main() -> None:
         print(f"{platform.machine()}; {probe(args.stream)}; music at {MUSIC_DB:g} dB")
         print("| reel | clips | found to 0.5 s | false | worst error, s | median error, s | took, s |")
         print("|---|---|---|---|---|---|---|")
-        for seed in range(args.seeds):
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
             for fades in (False, True):
                 own = choose(args.stream, SPANS, seed, own=True)
                 clips = own + choose(args.other, FOREIGN, seed, own=False)
@@ -168,14 +182,40 @@ def main() -> None:
                 _row(args.stream, clips, folder / f"reel-{seed}{'-fades' if fades else ''}.mp4", fades, seed)
             others = choose(args.other, SPANS, seed + 100, own=False)
             _row(args.stream, others, folder / f"other-{seed}.mp4", True, seed)
+        if args.hours:
+            own = choose(args.stream, LONG_SPANS, 0, own=True)
+            clips = own + choose(args.other, LONG_SPANS, 0, own=False)
+            random.Random(0).shuffle(clips)
+            hours, begin = lay_into(args.stream, args.fill, args.hours * 3600, folder / f"{args.hours:g}-hours.mp4")
+            _row(hours, clips, folder / "ten-minutes.mp4", True, 0, shift=begin)
 
 
-def _row(stream: Path, clips: list[Clip], reel: Path, fades: bool, seed: int) -> None:
+def lay_into(stream: Path, fill: list[Path], seconds: float, target: Path) -> tuple[Path, float]:
+    """A recording of at least this length with a stream in its middle, and where that begins in it, s.
+
+    `fill`, recordings of the stream's encoder, size and rate, are repeated before and after it; nothing is encoded.
+    """
+    if not fill:
+        raise SystemExit("--hours needs --fill: further recordings of STREAM's encoder, size and rate.")
+    lengths, before, after = [probe(each).duration for each in fill], [], []
+    half = (seconds - probe(stream).duration) / 2
+    for part in (before, after):
+        while sum(lengths[fill.index(each)] for each in part) < half:
+            part.append(fill[len(part) % len(fill)])
+    if not target.exists():
+        listed = target.with_suffix(".txt")
+        listed.write_text("".join(f"file '{each.resolve()}'\n" for each in [*before, stream, *after]))
+        run_ffmpeg(["-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", target], seconds=seconds, desc="stream")
+    return target, sum(lengths[fill.index(each)] for each in before)
+
+
+def _row(stream: Path, clips: list[Clip], reel: Path, fades: bool, seed: int, *, shift: float = 0.0) -> None:
     if not reel.exists():
         make_reel(clips, reel, fades=fades, seed=seed)
     began = time.monotonic()
     found = match_reel(stream, reel, progress=False)
     took = time.monotonic() - began
+    found = found.with_columns(pl.col("start", "end") - shift)
     right, lies, errors = judge(found, clips)
     true = sum(clip.own for clip in clips)
     near = [error for error in errors if error <= NEAR_SECONDS]

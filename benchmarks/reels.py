@@ -1,7 +1,7 @@
 """How fast highlights are cut out of a long recording: by a filter graph, by smart cut, at keyframes.
 
-`benchmarks/video.py` runs this table. A short recording (H.264) is repeated, copied packet by packet, to the wanted
-lengths in a temporary folder, and ten cuts are spread over it.
+`benchmarks/video.py` runs these tables. A short recording (H.264) is repeated, copied packet by packet, to the wanted
+lengths in a temporary folder, and ten cuts are spread over it. `long` cuts a long one in the same way.
 
 The filter graph is what ffmpeg-python's users write: `trim` and `atrim` for each cut, `concat`, one output; the whole
 file is decoded. It takes minutes, so that it runs fewer times than the others.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hlkit.cuts import Cut, reel_rate
+from hlkit.project import need_disk
 from hlkit.reel import write_reel
 from hlkit.video import probe, run_ffmpeg
 
@@ -26,35 +27,49 @@ CUTS = 10
 CUT_SECONDS = 8
 
 
-def reel(
-    source: Path, *, minutes: float, long_minutes: float, runs: int, slow_runs: int, peer: Path | None = None
-) -> None:
-    """Ten cuts of 8 s: the graph, smart cut, keyframe cut; smart cut of the long recording."""
+def reel(source: Path, *, minutes: float, runs: int, slow_runs: int, peer: Path | None = None) -> None:
+    """Ten cuts of 8 s: the graph, smart cut, keyframe cut."""
     with tempfile.TemporaryDirectory() as folder:
-        recording, long = Path(folder) / "recording.mp4", Path(folder) / "long.mp4"
+        recording, target = Path(folder) / "recording.mp4", Path(folder) / "reel.mp4"
         repeat(source, recording, minutes * 60)
-        repeat(source, long, long_minutes * 60)
-        target = Path(folder) / "reel.mp4"
-        cuts, long_cuts = spread(recording), spread(long)
+        cuts = spread(recording)
         ways: dict[str, Callable[[], object]] = {
             "smart cut": lambda: write_reel(recording, cuts, target, cut="smart", progress=False),
             "keyframe cut": lambda: write_reel(recording, cuts, target, cut="keyframe", progress=False),
-            "smart cut, long": lambda: write_reel(long, long_cuts, target, cut="smart", progress=False),
             "every cut encoded": lambda: write_reel(recording, cuts, target, cut="encode", progress=False),
             "trim+concat graph": lambda: trim_and_concat(recording, cuts, target),
         }
         if peer is not None:
             edges = ",".join(f"{edge:.6f}" for cut in cuts for edge in (cut.start, cut.end))
             ways["smartcut package"] = lambda: subprocess.run([peer, recording, target, "--keep", edges], check=True)
-        slow = dict.fromkeys(list(ways)[3:5], slow_runs)
+        slow: dict[str, int] = dict.fromkeys(("every cut encoded", "trim+concat graph"), slow_runs)
         seconds = measure(ways, {name: slow.get(name, runs) for name in ways})
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    graph, smart = median["trim+concat graph"], median["smart cut"]
-    print(f"{CUTS} cuts of {CUT_SECONDS} s out of {minutes:g} min of {probe(source)}; 'long' is {long_minutes:g} min.")
+    graph = median["trim+concat graph"]
+    print(f"{CUTS} cuts of {CUT_SECONDS} s out of {minutes:g} min of {probe(source)}.")
     print("| | s | runs | graph / it |\n|---|---|---|---|")
     for name, values in seconds.items():
         print(f"| {name} | {median[name]:.2f} | {len(values)} | {graph / median[name]:.1f} |", flush=True)
-    print(f"Smart cut, long / smart cut: {median['smart cut, long'] / smart:.2f}")
+
+
+def long_reel(source: Path, *, minutes: Sequence[float], runs: int) -> None:
+    """Smart cut of a short and a long recording, the same ten cuts in both and ten spread over the long one."""
+    with tempfile.TemporaryDirectory() as folder:
+        need_disk(Path(folder), sum(minutes) * 60 * source.stat().st_size / probe(source).duration, what="This table")
+        short, long = (Path(folder) / f"{each:g}.mp4" for each in minutes)
+        for recording, each in zip((short, long), minutes, strict=True):
+            repeat(source, recording, each * 60)
+        target, cuts = Path(folder) / "reel.mp4", spread(short)
+        ways: dict[str, Callable[[], object]] = {
+            f"of {minutes[0]:g} min": lambda: write_reel(short, cuts, target, progress=False),
+            f"the same, of {minutes[1]:g} min": lambda: write_reel(long, cuts, target, progress=False),
+            f"spread over {minutes[1]:g} min": lambda: write_reel(long, spread(long), target, progress=False),
+        }
+        seconds = measure(ways, dict.fromkeys(ways, runs))
+    median = [statistics.median(values) for values in seconds.values()]
+    print("| smart cut | s | / the short one |\n|---|---|---|")
+    for name, value in zip(seconds, median, strict=True):
+        print(f"| {name} | {value:.2f} | {value / median[0]:.2f} |", flush=True)
 
 
 def repeat(source: Path, target: Path, seconds: float) -> None:

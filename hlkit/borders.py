@@ -13,8 +13,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from hlkit.fingerprints import SIDE, TILE, TILE_NOISE, decode_pictures, relief
-from hlkit.video import VideoInfo
+from hlkit.excerpts import Excerpts
+from hlkit.fingerprints import SIDE, TILE, TILE_NOISE, relief
 
 # What is compared around an end: a coarse end may be wrong by a second or two where the picture turns fast.
 OUTSIDE_SECONDS, INSIDE_SECONDS = 3.0, 2.5
@@ -73,13 +73,13 @@ class _Side:
 
 
 def refine(
-    clips: Sequence[Clip], stream: VideoInfo, reel: np.ndarray, reel_rate: Fraction, shared: np.ndarray
+    clips: Sequence[Clip], stream: Excerpts, reel: np.ndarray, reel_rate: Fraction, shared: np.ndarray
 ) -> list[Clip]:
     """The clips with their exact ends.
 
     Args:
         clips: of one reel, by start, not overlapping; ends right to some two seconds, offsets to a tenth.
-        stream: what they were cut from.
+        stream: what they were cut from, open.
         reel: the reel's pictures, uint8 (n, SIDE, SIDE), `reel_rate` a second.
         reel_rate: exact.
         shared: the relief that all pictures of the stream share, (tiles, pixels) at SIDE.
@@ -99,7 +99,7 @@ def refine(
         start, clear_start = _border(before, left, reel_rate, clip.start, forwards=False)
         end, clear_end = _border(after, right, reel_rate, clip.end, forwards=True)
         clear_end = clear_end or end >= (len(reel) - 2) / reel_rate
-        start, end = max(start, float(first), -begin_offset), min(end, float(last), stream.duration - end_offset)
+        start, end = max(start, float(first), -begin_offset), min(end, float(last), stream.info.duration - end_offset)
         if end > start:
             result.append(Clip(start, end, begin_offset, end_offset, clear_start + clear_end))
     return result
@@ -117,7 +117,7 @@ def _offsets(clip: Clip, begin: float | None, end: float | None) -> tuple[float,
 
 def _look(
     clip: Clip,
-    stream: VideoInfo,
+    stream: Excerpts,
     reel: np.ndarray,
     reel_rate: Fraction,
     shared: np.ndarray,
@@ -131,10 +131,10 @@ def _look(
     else:
         low, high, offset = clip.start - OUTSIDE_SECONDS, min(middle, clip.start + INSIDE_SECONDS), clip.begin_offset
     numbers = np.arange(max(0, int(low * reel_rate)), min(len(reel), int(high * reel_rate) + 1))
-    rate = min(stream.fps, Fraction(HIGHEST_RATE))
+    rate = min(stream.info.fps, Fraction(HIGHEST_RATE))
     begin = max(0.0, float(numbers[0] / reel_rate) + offset - 2 * OFFSET_REACH) if len(numbers) else 0.0
     end = float((numbers[-1] + 1) / reel_rate) + offset + 2 * OFFSET_REACH if len(numbers) else 0.0
-    pictures = decode_pictures(stream.path, rate=rate, start=begin, end=end, progress=False)
+    pictures = stream.between(begin, end, rate=rate)
     shown = _reliefs(reel[numbers], shared)
     if not len(pictures) or not len(numbers):
         return _Side(None, numbers[:0], shown[:0], shown[:0])

@@ -21,6 +21,9 @@ STANDARD_RATES += tuple(rate * Fraction(1000, 1001) for rate in STANDARD_RATES)
 RATE_TOLERANCE = Fraction(4, 10_000)
 MAX_RATE = Fraction(240)
 
+# Labels that were made from a longer copy, or rounded up to whole seconds, say nothing wrong.
+BEYOND_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -97,6 +100,11 @@ def plan_cuts(highlights: pl.DataFrame, info: VideoInfo) -> tuple[Cut, ...]:
         else:
             runs.append((first, stop, score))
     return tuple(Cut(float(first / rate), float(stop / rate), score) for first, stop, score in runs)
+
+
+def count_beyond(highlights: pl.DataFrame, info: VideoInfo) -> int:
+    """How many of `highlights` end later than the recording does, by more than rounding makes it look."""
+    return int((highlights["end"] > info.duration + BEYOND_SECONDS).sum())
 
 
 def mean_score(scores: pl.DataFrame, start: float, end: float) -> float | None:

@@ -26,7 +26,7 @@ from hlkit.faults import find_faults
 from hlkit.project import HlkitError
 from hlkit.sampling import TIMESTAMP_TOLERANCE, Box, Decoder, Decoding, sampled
 from hlkit.shards import shard_name, write_shard
-from hlkit.video import FFmpegError, open_container, open_ffmpeg
+from hlkit.video import FFmpegError, VideoInfo, open_ffmpeg
 
 # By their numbers in ITU-T H.273: BT.601 of 625 and of 525 lines, and none said, which ffmpeg takes for it.
 BT601_MATRICES = (2, 5, 6)
@@ -39,8 +39,7 @@ class Extraction:
     """How the pictures of a recording become JPEGs.
 
     Attributes:
-        video: the recording.
-        length: seconds that it states.
+        info: the recording.
         fps: pictures a second of video.
         size: width and height in pixels.
         quality: ffmpeg's `-q:v`.
@@ -49,8 +48,7 @@ class Extraction:
         box: the part of the picture.
     """
 
-    video: Path
-    length: float
+    info: VideoInfo
     fps: Fraction
     size: int
     quality: int
@@ -112,15 +110,17 @@ class _Stretch:
 
         job = self.job
         pictures = sampled(
-            job.video,
+            job.info.path,
             fps=job.fps,
             size=job.size,
             start=self.frames.start / job.fps,
             box=job.box,
             accelerator=job.decoder,
             decoding=job.decoding,
+            info=job.info,
+            colours="full range" if job.info.matrix in BT601_MATRICES else "as recorded",
         )
-        pictures = _as_in_jpeg(pictures, job.video).filter("format", "yuvj420p")
+        pictures = _as_in_jpeg(pictures, job.info)
         # One thread and no writer's name make the bytes the same everywhere.
         options = {"frames:v": len(self.frames), "q:v": job.quality, "flags:v": "+bitexact", "threads": 1}
         output = pictures.output("pipe:", format="nut", vcodec="mjpeg", **options)
@@ -141,29 +141,27 @@ class _Stretch:
             FFmpegError, HlkitError: when one did not come though the recording can be decoded there.
         """
         job = self.job
-        start, end = float(frames.start / job.fps), min(float(frames.stop / job.fps), job.length)
+        start, end = float(frames.start / job.fps), min(float(frames.stop / job.fps), job.info.duration)
         lacking = range(max(frames.start, self.frames.start + self.got), frames.stop)
         complained = self.complaints.closed or os.fstat(self.complaints.fileno()).st_size > 0
         if not lacking and not complained and not any(a < end and b > start for a, b in holes):
             return set()
-        faults = find_faults(job.video, start=start, end=end)
+        faults = find_faults(job.info.path, start=start, end=end)
         times = ((frame, float(frame / job.fps) + TIMESTAMP_TOLERANCE) for frame in frames)
         wrong = {frame for frame, time in times if any(a <= time < b for a, b in faults)}
         if not wrong.issuperset(lacking):
             raise self.failure or HlkitError(
-                f"ffmpeg gave no picture of {job.video} from {start:g} s on. Run it again."
+                f"ffmpeg gave no picture of {job.info.path} from {start:g} s on. Run it again."
             )
         return wrong
 
 
-def _as_in_jpeg(pictures: Any, video: Path) -> Any:
-    """Full-range BT.601, which a JPEG is, whatever the recording is."""
-    with open_container(video) as (_, stream):
-        is_bt601 = int(stream.codec_context.colorspace) in BT601_MATRICES
-    if is_bt601:
-        return pictures.filter("scale", out_range="full")
-    # By way of RGB, because not every version of ffmpeg converts one matrix to another directly.
-    return pictures.filter("format", "rgb24").filter("scale", out_color_matrix="bt601", out_range="full")
+def _as_in_jpeg(pictures: Any, info: VideoInfo) -> Any:
+    """Full-range BT.601, which a JPEG is, whatever the recording is; with BT.601, `pictures` are of full range."""
+    if info.matrix not in BT601_MATRICES:
+        # By way of RGB, because not every version of ffmpeg converts one matrix to another directly.
+        pictures = pictures.filter("format", "rgb24").filter("scale", out_color_matrix="bt601", out_range="full")
+    return pictures.filter("format", "yuvj420p")
 
 
 def _counted(pictures: Iterator[bytes], bar: tqdm[Any]) -> Iterator[bytes]:

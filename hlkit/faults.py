@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hlkit.sampling import HOLD_SECONDS, seek_point
+from hlkit.sampling import HOLD_SECONDS, SEEK_MARGINS, seek_point
 from hlkit.video import open_container, probe
 
 if TYPE_CHECKING:
@@ -112,8 +112,10 @@ def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> 
 @contextmanager
 def _opened(path: Path, start: float) -> Iterator[tuple[InputContainer, VideoStream, float]]:
     """The container at a keyframe not after `start`, its pictures, and the container's timestamp of time 0."""
-    origin, point = seek_point(path, start)
+    # Near the beginning there is nothing to look for.
+    found = seek_point(path, start) if start > SEEK_MARGINS[0] else None
     with open_container(path) as (container, stream):
+        origin, point = found or ((container.start_time or 0) / 1_000_000, None)
         if point is not None:
             container.seek(round((origin + point) * 1_000_000), backward=True)
         yield container, stream, origin
@@ -125,22 +127,23 @@ def _packets(
     """The packets from the first keyframe to a little after `stop`, each with its times if it has any."""
     from av.error import FFmpegError as LibavError
 
-    began = False
+    # Exact fractions would take longer than the reading itself.
+    unit, began = float(stream.time_base or 0), False
     try:
         for packet in container.demux(stream):
-            began = began or packet.is_keyframe
+            is_keyframe = packet.is_keyframe
+            began = began or is_keyframe
             if not began:
                 continue
-            if packet.pts is None or packet.time_base is None or packet.is_discard:
+            pts = packet.pts
+            if pts is None or packet.is_discard:
                 yield packet, None
                 continue
-            # Exact fractions would take longer than the reading itself.
-            unit = float(packet.time_base)
-            begin = packet.pts * unit - origin
+            begin = pts * unit - origin
             if begin > stop + REORDER_SECONDS:
                 return
-            lasts = packet.duration * unit if packet.duration else math.inf
-            yield packet, _Packet(begin, begin + lasts, not packet.is_corrupt, packet.is_keyframe)
+            lasts = (packet.duration or math.inf) * unit
+            yield packet, _Packet(begin, begin + lasts, not packet.is_corrupt, is_keyframe)
     except (LibavError, IndexError) as error:  # PyAV has no place for a stream that damage makes up on the way
         _log.info("%s can't be read further: %s", container.name, error)
 

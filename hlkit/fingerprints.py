@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from hlkit.project import HlkitError
 from hlkit.sampling import sampled
 from hlkit.shards import FrameReader
-from hlkit.video import frame_count, frame_rate, open_container, open_ffmpeg, probe
+from hlkit.video import frame_count, frame_rate, open_ffmpeg, probe
 
 # The pictures that are compared in detail; JPEGs of 128 px give this size without being decoded in full.
 SIDE = 32
@@ -80,28 +80,6 @@ def stored_pictures(frames: pl.DataFrame, root: Path, *, progress: bool = True) 
             place = f"{row[0]}/{row[1]} at byte {row[2]}"
             raise HlkitError(f"A frame in {place} can't be decoded ({error}). Run `hlkit frames --redo`.") from error
     return pictures
-
-
-def keyframe_pictures(video: Path, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The recording's keyframes, which are decoded alone and fast: times in s (n,), and pictures as above."""
-    from av.video.frame import VideoFrame
-
-    times, pictures = [], []
-    length = probe(video).duration
-    bar = tqdm(total=round(length), desc="keyframes", unit="s", mininterval=0.5, disable=not progress)
-    with bar, open_container(video) as (container, stream):
-        origin = (container.start_time or 0) / 1_000_000
-        for packet in container.demux(stream):
-            # What stands alone is decoded alone: the decoder never sees the packets between.
-            if not packet.is_keyframe or packet.pts is None or packet.time_base is None:
-                continue
-            for frame in [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]:
-                if isinstance(frame, VideoFrame):
-                    times.append(float(packet.pts * packet.time_base) - origin)
-                    pictures.append(frame.reformat(SIDE, SIDE, format="gray", interpolation="AREA").to_ndarray())
-                    bar.update(round(times[-1] - bar.n))
-            stream.codec_context.flush_buffers()
-    return np.array(times), np.array(pictures, dtype=np.uint8).reshape(-1, SIDE, SIDE)
 
 
 def relief(pictures: np.ndarray, side: int = PRINT_SIDE) -> np.ndarray:

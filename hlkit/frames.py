@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice
@@ -21,8 +21,8 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.extraction import Extraction
-from hlkit.faults import find_holes, find_jump
-from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
+from hlkit.faults import CLOCKLESS_FORMATS, find_holes, find_jump
+from hlkit.project import HlkitError, HlkitWarning, atomic_path, exclusive, fingerprint, format_time, write_text
 from hlkit.sampling import (
     HOLD_SECONDS,
     Accelerator,
@@ -66,6 +66,7 @@ def extract_frames(
     shard_seconds: int = 600,
     accelerator: Accelerator = "auto",
     decoding: Decoding = "fast",
+    redo: bool = False,
     progress: bool = True,
 ) -> pl.DataFrame:
     """Store the pictures of `video` at `i / fps` seconds in `folder`, and return their index (a frames table).
@@ -86,22 +87,25 @@ def extract_frames(
         shard_seconds: seconds of video in one shard.
         accelerator: decodes on the CPU, on an NVIDIA GPU, or on the faster of the two.
         decoding: "fast" saves the CPU work, "exact" keeps edges smooth, see `hlkit.sampling.sampled`.
+        redo: make again what is there.
         progress: show a progress bar.
 
     Returns:
         `video` str, `frame` i64 from 0, `time` f64 in seconds, `shard` str, `offset` and `size` i64 in bytes.
 
     Raises:
-        HlkitError: when the recording can't be read, or no picture of it can be decoded.
+        HlkitError: when the recording can't be read, no picture of it can be decoded, or another process is making
+            frames in `folder`.
         FFmpegError: when ffmpeg fails for another reason than the recording.
     """
     rate = frame_rate(fps)
     if not 2 <= quality <= 31:
         raise HlkitError(f"The JPEG quality is {quality}. Give 2 (best) to 31.")
-    length = probe(video).duration
+    info = probe(video)
+    length = info.duration
     stop = length if end is None else min(end, length)
     frames = _between(video, length, start, stop, rate)
-    if (jump := find_jump(video)) is not None:
+    if info.container in CLOCKLESS_FORMATS and (jump := find_jump(video)) is not None:
         raise HlkitError(
             f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
             "Take it into a project (`hlkit download FILE`), which gives it one clock."
@@ -115,29 +119,46 @@ def extract_frames(
     plan = _without_holes(plan, holes, rate)
     settings = {"video": video_id, "source": fingerprint(video), "fps": str(rate), "size": size, "quality": quality}
     settings |= {"box": box and list(check_box(box)), "decoding": decoding, "shard_seconds": shard_seconds}
-    _prepare(folder, settings | {"first": frames.start, "frames": frames.stop})
+    settings |= {"first": frames.start, "frames": frames.stop}
 
-    places = {number: find_members(folder / shard_name(number), frames) for number, frames in plan.items()}
-    missing = [number for number, place in places.items() if place is None]
-    kind = "cpu"
-    if missing:
-        (folder / "index.parquet").unlink(missing_ok=True)
+    def job() -> Extraction:
         kind = choose_accelerator(video, accelerator, fps=rate, size=size)
-    count = len(frames)
-    done = count - sum(len(plan[number]) for number in missing)
-    job = Extraction(video, length, rate, size, quality, kind, decoding, box)
-    with tqdm(total=count, initial=done, desc=video_id, unit="frame", mininterval=0.5, disable=not progress) as bar:
-        for run in consecutive(missing):
-            for number, place in job.write(folder, {number: plan[number] for number in run}, holes, bar):
-                places[number] = place
-    index = _index(video_id, rate, plan, {number: place for number, place in places.items() if place is not None})
-    if index.is_empty():
-        raise HlkitError(f"No picture of {video} can be decoded. It is damaged: copy or download it again.")
-    with atomic_path(folder / "index.parquet") as temporary:
-        index.write_parquet(temporary)
+        return Extraction(info, rate, size, quality, kind, decoding, box)
+
+    with exclusive(folder, what=f"The frames of {video_id} are"):
+        _prepare(folder, settings, redo)
+        count = len(frames)
+        with tqdm(total=count, desc=video_id, unit="frame", mininterval=0.5, disable=not progress) as bar:
+            places = _write_missing(folder, plan, holes, job, bar)
+        index = _index(video_id, rate, plan, places)
+        if index.is_empty():
+            raise HlkitError(f"No picture of {video} can be decoded. It is damaged: copy or download it again.")
+        with atomic_path(folder / "index.parquet") as temporary:
+            index.write_parquet(temporary)
     if len(index) < count:
         warnings.warn(_lacking(video, index, frames, rate), HlkitWarning, stacklevel=2)
     return index
+
+
+def _write_missing(
+    folder: Path,
+    plan: dict[int, range],
+    holes: Sequence[tuple[float, float]],
+    job: Callable[[], Extraction],
+    bar: tqdm[Any],
+) -> dict[int, np.ndarray]:
+    """Write the shards of `plan` that are not there; returns where in each shard its JPEGs lie."""
+    found = {number: find_members(folder / shard_name(number), frames) for number, frames in plan.items()}
+    places = {number: place for number, place in found.items() if place is not None}
+    bar.update(sum(len(plan[number]) for number in places))
+    bar.initial = bar.n  # those cost no time
+    missing = [number for number in plan if number not in places]
+    if missing:
+        (folder / "index.parquet").unlink(missing_ok=True)
+        extraction = job()
+        for run in consecutive(missing):
+            places |= extraction.write(folder, {number: plan[number] for number in run}, holes, bar)
+    return places
 
 
 def _without_holes(plan: dict[int, range], holes: Sequence[tuple[float, float]], fps: Fraction) -> dict[int, range]:
@@ -268,9 +289,8 @@ def _batches(pictures: Generator[np.ndarray, None, None], batch_size: int) -> Ge
             yield np.stack(batch)
 
 
-def _prepare(folder: Path, settings: dict[str, Any]) -> None:
-    """Make `folder` one that holds nothing but shards made with `settings`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _prepare(folder: Path, settings: dict[str, Any], redo: bool) -> None:
+    """Make `folder` one that holds nothing but shards made with `settings`; with `redo`, none."""
     record = folder / "extraction.json"
     try:
         agrees = json.loads(record.read_text(encoding="utf-8")) == settings
@@ -278,7 +298,7 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> None:
         agrees = False
     for leftover in folder.glob(".part-*"):  # of a run that was killed
         shutil.rmtree(leftover)
-    if agrees:
+    if agrees and not redo:
         return
     # The index goes first: without it nothing here counts as finished.
     for stale in (folder / "index.parquet", record, *folder.glob("[0-9]*.tar")):

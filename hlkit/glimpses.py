@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
-from hlkit.fingerprints import SIDE, decode_pictures, keyframe_pictures, stored_pictures, tile_prints, unit_prints
+from hlkit.excerpts import Excerpts
+from hlkit.fingerprints import SIDE, decode_pictures, stored_pictures, tile_prints, unit_prints
 from hlkit.project import HlkitError
 from hlkit.video import VideoInfo, frame_count
 
@@ -21,8 +22,6 @@ RATE = Fraction(3)
 # Stored frames must be so many a second; of more, every second or third is taken.
 LEAST_RATE, MOST_RATE = Fraction(2), Fraction(6)
 
-# Dense enough to find a keyframe's like in a reel.
-SCAN_RATE = Fraction(12)
 # A shorter stream is decoded whole.
 WHOLE_SECONDS = 1500.0
 # Keyframes further apart than this leave short clips out.
@@ -30,8 +29,8 @@ MAX_KEYFRAME_SECONDS = 2.6
 # A keyframe that is like some picture of the reel, and so many seconds on both sides of it, are decoded, the likest
 # first, until that is this share of the stream, or so many times as long as the reel.
 MIN_LIKENESS, AROUND_SECONDS, MOST_SHARE, REEL_TIMES = 0.4, 5.0, 0.2, 6
-# To open a file of hours takes as long as to decode this much more of it.
-JOIN_SECONDS = 15
+# Where the next stretch begins so soon, keyframes are so far apart that decoding on costs no more.
+JOIN_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -78,31 +77,33 @@ def stored_frames(frames: pl.DataFrame, root: Path, *, progress: bool = True) ->
     return Glimpses(rate / every, pictures, known)
 
 
-def worthwhile_stream(info: VideoInfo, reel: np.ndarray, *, progress: bool = True) -> Glimpses:
+def worthwhile_stream(stream: Excerpts, reel: np.ndarray, seconds: float, *, progress: bool = True) -> Glimpses:
     """Those that may be in a reel, found by the stream's keyframes; all, where the stream is short or has too few.
 
     Args:
-        info: the stream.
-        reel: pictures of the reel, uint8 (m, SIDE, SIDE), `SCAN_RATE` a second.
+        stream: the open stream.
+        reel: pictures of the reel, uint8 (m, SIDE, SIDE), all of them: where a game turns fast, a keyframe is like the
+            one that shows it and no other.
+        seconds: how long the reel is.
         progress: show progress bars.
     """
+    info = stream.info
     if info.duration < WHOLE_SECONDS:
         return whole_stream(info, progress=progress)
-    times, pictures = keyframe_pictures(info.path, progress=progress)
+    times, pictures = stream.keyframes(progress=progress)
     if len(times) < 2 or np.quantile(np.diff(times), 0.9) > MAX_KEYFRAME_SECONDS:
         return whole_stream(info, progress=progress)
     prints = tile_prints(pictures)
     shared = prints.mean(axis=0)
     likeness = best_likeness(unit_prints(prints, shared), unit_prints(tile_prints(reel), shared))
     count = frame_count(info.duration, RATE)
-    most = max(round(MOST_SHARE * count), round(REEL_TIMES * len(reel) / SCAN_RATE * RATE))
+    most = max(round(MOST_SHARE * count), round(REEL_TIMES * seconds * RATE))
     result = np.zeros((count, SIDE, SIDE), dtype=np.uint8)
     known = np.zeros(count, dtype=bool)
     for first, stop in tqdm(
         worth_decoding(times, likeness, count, most), "stream", unit="stretch", mininterval=0.5, disable=not progress
     ):
-        start, end = float(first / RATE), float(stop / RATE)
-        found = decode_pictures(info.path, rate=RATE, start=start, end=end, progress=False)[: stop - first]
+        found = stream.between(float(first / RATE), float(stop / RATE), rate=RATE)[: stop - first]
         result[first : first + len(found)] = found
         known[first : first + len(found)] = True
     return Glimpses(RATE, result, known)

@@ -12,6 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,13 +22,14 @@ import polars as pl
 
 from hlkit.borders import Clip, refine
 from hlkit.evidence import REPEAT_LIKENESS, REPEAT_MOVEMENT, VOTES_RATIO, Evidence, best_elsewhere, movement
+from hlkit.excerpts import Excerpts, open_excerpts
 from hlkit.fingerprints import SIDE, decode_pictures, relief, tile_prints, unit_prints
-from hlkit.glimpses import SCAN_RATE, Glimpses, stored_frames, worthwhile_stream
+from hlkit.glimpses import Glimpses, stored_frames, worthwhile_stream
 from hlkit.labels import DEFAULT_LABEL, SPAN_SCHEMA
 from hlkit.landmarks import LANDMARKS, agreements, landmarks, votes
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.tracing import FINER, trace
-from hlkit.video import VideoInfo, probe
+from hlkit.video import probe
 
 MATCH_SCHEMA = pl.Schema(
     dict(SPAN_SCHEMA)
@@ -98,25 +100,25 @@ def match_reels(
     for reel in reels:
         if Path(stream).resolve() == Path(reel).resolve():
             raise HlkitError(f"{stream} is both the stream and the reel. Give the video that was cut from the stream.")
-    shown = [_read(reel, progress) for reel in reels]
-    if frames is None or root is None:
-        some = [pictures[_places(len(pictures), rate, SCAN_RATE)] for pictures, rate in shown]
-        glimpses = worthwhile_stream(info, np.concatenate([EMPTY, *some]), progress=progress)
-    else:
-        glimpses = stored_frames(frames, root, progress=progress)
-    found: list[pl.DataFrame] = []
-    sounds: np.ndarray | None = None
-    for reel, (pictures, rate) in zip(reels, shown, strict=True):
-        if not glimpses.known.any() or not len(pictures):
-            found.append(pl.DataFrame(schema=MATCH_SCHEMA))
-            continue
-        sight = _sight(glimpses, pictures[_places(len(pictures), rate, glimpses.rate * FINER)])
-        clips = _seen(info, sight, glimpses, pictures, rate)
-        # The sound of hours is read when there is something to be confirmed.
-        if clips and sounds is None:
-            sounds = landmarks(stream, progress=progress)
-        heard = agreements(sounds if clips and sounds is not None else NOTHING, _heard(reel, clips, progress))
-        found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem, label))
+    # Most of the sound is heard by one core while the other looks at keyframes.
+    with open_excerpts(info) as excerpts, ThreadPoolExecutor(max_workers=1) as beside:
+        sounds = beside.submit(landmarks, stream, progress=progress)
+        shown = [_read(reel, progress) for reel in reels]
+        if frames is None or root is None:
+            seconds = sum(float(len(pictures) / rate) for pictures, rate in shown)
+            every = np.concatenate([EMPTY, *(pictures for pictures, _ in shown)])
+            glimpses = worthwhile_stream(excerpts, every, seconds, progress=progress)
+        else:
+            glimpses = stored_frames(frames, root, progress=progress)
+        found: list[pl.DataFrame] = []
+        for reel, (pictures, rate) in zip(reels, shown, strict=True):
+            if not glimpses.known.any() or not len(pictures):
+                found.append(pl.DataFrame(schema=MATCH_SCHEMA))
+                continue
+            sight = _sight(glimpses, pictures[_places(len(pictures), rate, glimpses.rate * FINER)])
+            clips = _seen(excerpts, sight, glimpses, pictures, rate)
+            heard = _heard(sounds, reel, clips, progress)
+            found.append(_judged(clips, sight, glimpses, heard, video or Path(stream).stem, label))
     return found
 
 
@@ -125,8 +127,11 @@ def _read(reel: Path, progress: bool) -> tuple[np.ndarray, Fraction]:
     return decode_pictures(reel, rate=rate, desc="reel", progress=progress), rate
 
 
-def _heard(reel: Path, clips: list[Clip], progress: bool) -> np.ndarray:
-    return landmarks(reel, desc="reel's sound", progress=progress) if clips else NOTHING
+def _heard(sounds: Future[np.ndarray], reel: Path, clips: list[Clip], progress: bool) -> np.ndarray:
+    """Where the reel sounds like the stream, as `agreements` gives it."""
+    if not clips:
+        return agreements(NOTHING, NOTHING)
+    return agreements(sounds.result(), landmarks(reel, desc="reel's sound", progress=progress))
 
 
 def _places(count: int, rate: Fraction, wanted: Fraction) -> np.ndarray:
@@ -152,7 +157,7 @@ def _sight(glimpses: Glimpses, steps: np.ndarray) -> _Sight:
     return _Sight(stream, unit_prints(tile_prints(steps), shared), steps)
 
 
-def _seen(info: VideoInfo, sight: _Sight, glimpses: Glimpses, shown: np.ndarray, rate: Fraction) -> list[Clip]:
+def _seen(stream: Excerpts, sight: _Sight, glimpses: Glimpses, shown: np.ndarray, rate: Fraction) -> list[Clip]:
     """The clips that look like the stream, by their place in the reel, with exact ends."""
     second = float(glimpses.rate)
     fine = second * FINER
@@ -163,7 +168,7 @@ def _seen(info: VideoInfo, sight: _Sight, glimpses: Glimpses, shown: np.ndarray,
     chosen = np.flatnonzero(glimpses.known)
     chosen = chosen[:: max(1, len(chosen) // MEAN_PICTURES)]
     mean = relief(glimpses.pictures[chosen], SIDE).mean(axis=0)
-    return joined(refine(coarse, info, shown, rate, mean))
+    return joined(refine(coarse, stream, shown, rate, mean))
 
 
 def joined(clips: list[Clip]) -> list[Clip]:

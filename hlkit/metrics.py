@@ -12,6 +12,9 @@ Conventions of the tables:
 - Every signal is smoothed by a centred mean of the same window before it is judged, apart from the column `ap`.
 - Signals are compared at the same length of reel, that of all true spans together unless another is given: a
   threshold means nothing across signals of different units.
+- Frames that nobody looked at (a `label` below 0) are neither right nor wrong: they take part in smoothing, since a
+  signal is what it is, and in nothing else. Reels and picks are made of looked-at time alone; a pick ends where that
+  ends.
 - *Macro* is the mean over videos, each video counting the same whatever its length.
 """
 
@@ -49,6 +52,7 @@ from hlkit.rankings import (
     average_precision,
     base_rate,
     bootstrap_interval,
+    check_length,
     check_ranking,
     difference_interval,
     frame_metrics,
@@ -129,7 +133,8 @@ def scorecard(
     """Judge signals against the labels, beside a random one.
 
     Args:
-        frames: columns `video`, `time` (seconds) and `label`; the frames to judge on, none of which has trained.
+        frames: columns `video`, `time` (seconds) and `label`; the frames to judge on, none of which has trained. A
+            label below 0 stands for a frame that nobody looked at.
         signals: name -> float (rows of `frames`,), higher for likelier highlights. One with a value missing (NaN) can't
             be ranked and gets a row of nulls.
         window_seconds: of the centred mean that smooths a signal, see `hlkit.timeline.add_intensity`.
@@ -151,30 +156,32 @@ def scorecard(
             or events of a video without frames.
     """
     _check_names(frames, signals, true)
-    labels = frames.get_column("label").to_numpy()
-    chunks = assign_chunks(frames, chunk_seconds=chunk_seconds).get_column("chunk").to_numpy()
-    check_ranking(labels, np.zeros(frames.height))
+    seen = _seen(frames)
+    judged = frames.filter(seen)
+    labels = judged.get_column("label").to_numpy()
+    chunks = assign_chunks(judged, chunk_seconds=chunk_seconds).get_column("chunk").to_numpy()
+    check_ranking(labels, np.zeros(judged.height))
     true = spans_of(frames) if true is None else true
     length = total_seconds(true) if reel_seconds is None else reel_seconds
 
     def events(smooth: np.ndarray) -> float:
-        hit = events_in_top_seconds(frames, smooth, true, seconds=length)
+        hit = events_in_top_seconds(judged, smooth, true, seconds=length)
         return hit.hit / max(hit.total, 1)
 
     rows = []
     for name, signal in {**signals, RANDOM: np.zeros(frames.height)}.items():
-        raw = np.asarray(signal, dtype=np.float64)
-        if raw.shape == labels.shape and np.isnan(raw).any():
+        raw = check_length(frames.height, signal)
+        if np.isnan(raw[seen]).any():
             rows.append((name, *(None,) * (len(CARD_SCHEMA) - 1)))
             continue
-        ap = average_precision(labels, raw)
-        smooth = _smooth(frames, raw, window_seconds)
+        ap = average_precision(labels, raw[seen])
+        smooth = _smooth(frames, raw, window_seconds)[seen]
         interval = bootstrap_interval(labels, smooth, chunks, resamples=resamples, seed=seed)
-        reel_precision = precision_at_seconds(frames, smooth, seconds=length)
+        reel_precision = precision_at_seconds(judged, smooth, seconds=length)
         rows.append((name, ap, average_precision(labels, smooth), *interval, auroc(labels, smooth), reel_precision))
         rows[-1] += (events(smooth),) if name != RANDOM else ()
     noise = _noise(frames, window_seconds, draws=_NOISE_DRAWS, seed=seed)
-    rows[-1] += (float(np.mean([events(smooth) for smooth in noise])),)
+    rows[-1] += (float(np.mean([events(smooth[seen]) for smooth in noise])),)
     return pl.DataFrame(rows, schema=CARD_SCHEMA, orient="row")
 
 
@@ -193,7 +200,7 @@ def event_card(
     """Judge the highlights that each signal picks for a reel of one length, beside those of random signals.
 
     Args:
-        frames: columns `video`, `time` (seconds) and `label`.
+        frames: columns `video`, `time` (seconds) and `label`, below 0 where nobody looked.
         signals: as for `scorecard`.
         true: span table of the events.
         reel_seconds: what the picks may last together, over all videos; as long as the events unless given.
@@ -219,24 +226,28 @@ def event_card(
     _check_names(frames, signals, true)
     length = total_seconds(true) if reel_seconds is None else reel_seconds
     rules = PickRules(release=1.0) if rules is None else rules
+    seen = _seen(frames)
+    judged, stretches = frames.filter(seen), _stretches(frames, seen)
 
     def judge(smooth: np.ndarray) -> list[float]:
-        timeline = frames.select("video", "time").with_columns(pl.Series("intensity", smooth))
-        picks = add_peaks(pick_highlights(timeline, target_seconds=length, **vars(rules)), timeline)
+        intensity = pl.Series("intensity", smooth[seen])
+        spans = pick_highlights(stretches.with_columns(intensity), target_seconds=length, **vars(rules))
+        picks = add_peaks(_back(spans, stretches), judged.select("video", "time").with_columns(intensity))
         found, best = events_hit(picks, true), hit_at_k(picks, true, k=k, tolerance_seconds=tolerance_seconds)
         scores = [event_scores(picks, true, tiou=tiou) for tiou in _TIOUS]
         scores.append(spotting_scores(picks, true, tolerance_seconds=tolerance_seconds))
-        f1 = frame_metrics(frames.get_column("label").to_numpy(), covered(frames, picks)).f1
+        f1 = frame_metrics(judged.get_column("label").to_numpy(), covered(judged, picks)).f1
         rates = [rate for score in scores for rate in score]
         return [total_seconds(picks), f1, *rates, found.hit / max(found.total, 1), best.hit / max(best.total, 1)]
 
     rows = []
     for name, signal in signals.items():
-        raw = np.asarray(signal, dtype=np.float64)
-        if raw.shape == (frames.height,) and np.isnan(raw).any():
+        raw = check_length(frames.height, signal)
+        if np.isnan(raw[seen]).any():
             rows.append((name, *(None,) * (len(EVENT_CARD_SCHEMA) - 1)))
             continue
-        rows.append((name, *judge(_smooth(frames, check_ranking(frames.get_column("label"), raw)[1], window_seconds))))
+        check_ranking(judged.get_column("label"), raw[seen])
+        rows.append((name, *judge(_smooth(frames, raw, window_seconds))))
     noise = _noise(frames, window_seconds, draws=_PICK_DRAWS, seed=seed)
     with warnings.catch_warnings():
         # A draw that picks nothing is part of the mean, and nobody can act on it.
@@ -289,6 +300,35 @@ def _check_names(frames: pl.DataFrame, signals: Mapping[str, npt.ArrayLike], tru
             f"There are events of {', '.join(others)}, and frames of {', '.join(sorted(videos))} only. Give the events "
             "of the videos that are judged, under the same ids."
         )
+
+
+def _seen(frames: pl.DataFrame) -> np.ndarray:
+    """Which frames somebody looked at, bool (rows,). A label that is missing is a fault that `check_ranking` tells."""
+    return ~(frames.get_column("label") < 0).fill_null(False).to_numpy()
+
+
+def _stretches(frames: pl.DataFrame, seen: np.ndarray) -> pl.DataFrame:
+    """The seen frames with each stretch of looked-at time as a video of its own, so that no pick leaves one.
+
+    Returns:
+        `video` (one a stretch) and `time` (s, from its start), and `of` and `offset` (s): where the stretch is from.
+        What begins its video keeps its times.
+    """
+    table = frames.select(pl.col("time").cast(pl.Float64), of="video", seen=pl.Series(seen)).with_row_index("row")
+    table = table.sort("of", "time").with_columns(stretch=pl.col("seen").rle_id().over("of"))
+    first = pl.when(pl.col("stretch") == 0).then(0.0).otherwise(pl.col("time").min().over("of", "stretch"))
+    table = table.with_columns(offset=first).filter("seen").sort("row")
+    # No video's id has a line break.
+    name = pl.concat_str("of", pl.col("stretch").cast(pl.String), separator="\n")
+    return table.select("of", "offset", video=name, time=pl.col("time") - pl.col("offset"))
+
+
+def _back(spans: pl.DataFrame, stretches: pl.DataFrame) -> pl.DataFrame:
+    """Spans of stretches as spans of the videos that those are from."""
+    places = stretches.select("video", "of", "offset").unique()
+    moved = spans.join(places, on="video", maintain_order="left")
+    edges = [(pl.col(edge) + pl.col("offset")).alias(edge) for edge in ("start", "end")]
+    return moved.with_columns(pl.col("of").alias("video"), *edges).select(spans.columns).sort("video", "start")
 
 
 def _smooth(frames: pl.DataFrame, signal: np.ndarray, window_seconds: float) -> np.ndarray:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hlkit import demo
-from hlkit.project import HlkitError, Project, free_disk
+from hlkit.project import HlkitError, Project, free_disk, plain_words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,10 +71,10 @@ def _show_errors_plainly() -> None:
         return
 
     def show(shell: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None) -> None:
-        text = "Stopped. Run the cell again to go on." if kind is KeyboardInterrupt else str(error)
-        print(f"\n{text}", file=sys.stderr)
+        text = "Stopped. Run the cell again to go on." if kind is KeyboardInterrupt else plain_words(error)
+        print(f"\n{text or ''.join(traceback.format_exception(error))}", file=sys.stderr)
 
-    shell.set_custom_exc((HlkitError, KeyboardInterrupt), show)
+    shell.set_custom_exc((HlkitError, OSError, KeyboardInterrupt), show)
 
 
 def projects_folder() -> Path:

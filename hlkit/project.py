@@ -6,6 +6,7 @@ is written last, holds what the stage was made from, and is believed only while 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ import re
 import shutil
 import tempfile
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +37,20 @@ class HlkitError(Exception):
 
 class HlkitWarning(UserWarning):
     """A fall-back that was taken, with its reason."""
+
+
+# What a user can mend by choosing another place.
+PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+
+
+def plain_words(error: BaseException) -> str | None:
+    """What went wrong, for a user; None when only the traceback can tell."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Free some space and run the same again; it goes on where it stopped."
+    if isinstance(error, OSError) and error.errno in PLACE_ERRORS and error.filename is not None:
+        reason = f"{error.filename} can't be used ({error.strerror})"
+        return f"{reason}. See who may write there, or take a project in another folder."
+    return str(error) if isinstance(error, HlkitError) else None
 
 
 def format_time(seconds: float, *, decimals: int = 0) -> str:
@@ -82,6 +98,40 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(folder: Path, *, what: str) -> Iterator[None]:
+    """Make `folder` if need be, and keep other processes and threads that ask in the same way out for the block.
+
+    The system itself holds the folder for us and lets it go when this process ends, however it ends, so that no lock
+    can be left behind. Where a disk can't hold folders (some network disks) there is no protection (HlkitWarning).
+
+    Args:
+        folder: may be removed inside the block.
+        what: begins the sentence for whoever comes second, such as "The frames of a are".
+
+    Raises:
+        HlkitError: when somebody else is at work in it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HlkitError(
+                f"{what} being made in another notebook or terminal. "
+                "Wait until that is done, or stop it there, and run this again."
+            ) from error
+        except OSError as error:
+            warning = f"{folder} can't be kept from other programs ({error.strerror}). Run this in one place at a time."
+            warnings.warn(warning, HlkitWarning, stacklevel=4)
+        yield
+    finally:
+        os.close(held)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -176,11 +226,16 @@ class Project:
         """The recording of one id.
 
         Raises:
-            HlkitError: when the project has no such recording; lists those that it has.
+            HlkitError: when the project has no such recording (lists those that it has), or it is a link to a file
+                that is gone.
         """
         for suffix in VIDEO_SUFFIXES:
-            if (file := self.videos / f"{video}{suffix}").exists():
+            file = self.videos / f"{video}{suffix}"
+            if file.exists():
                 return file
+            if file.is_symlink():
+                gone = f"{file} leads to {file.readlink()}, which is gone"
+                raise HlkitError(f"{gone}. Put it back, or delete {file.name} and download the recording again.")
         known = ", ".join(self.video_ids()) or "none; download one first (notebook 01, or `hlkit download`)"
         raise HlkitError(f"The project has no video '{video}'. It has: {known}.")
 

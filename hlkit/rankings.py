@@ -192,11 +192,17 @@ def check_labels(labels: npt.ArrayLike) -> np.ndarray:
     return values > 0
 
 
-def check_scores(rows: int, scores: npt.ArrayLike) -> np.ndarray:
-    """`scores` as float64 (rows,), or an `HlkitError` for another length or values that are not finite."""
+def check_length(rows: int, scores: npt.ArrayLike) -> np.ndarray:
+    """`scores` as float64 (rows,), or an `HlkitError` for another length."""
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (rows,):
         raise HlkitError(f"Labels {(rows,)} and scores {values.shape} must be two rows of one length.")
+    return values
+
+
+def check_scores(rows: int, scores: npt.ArrayLike) -> np.ndarray:
+    """`scores` as float64 (rows,), or an `HlkitError` for another length or values that are not finite."""
+    values = check_length(rows, scores)
     if not np.isfinite(values).all():
         raise HlkitError("Some scores are missing or infinite. Score the video again, or leave those frames out.")
     return values

@@ -34,7 +34,7 @@ from hlkit.mp4 import count_pictures, join_cuts
 from hlkit.overlay import ScoreTexts, score_texts
 from hlkit.packets import check_whole, find_start
 from hlkit.parts import Part, check_fade, plan_parts, reel_places
-from hlkit.project import HlkitError, HlkitWarning, fingerprint, format_time
+from hlkit.project import HlkitError, HlkitWarning, exclusive, fingerprint, format_time
 from hlkit.rendering import Drawing, Stretch, render
 from hlkit.soundtrack import mix_sound, place_sound, sound_samples
 from hlkit.splice import SplicePlan, plan_splices, write_splice
@@ -115,6 +115,8 @@ def write_pieces(
         )
     if target.suffix.lower() != ".mp4" or any(target == piece.info.path for piece in pieces):
         raise HlkitError(f"The reel can't be {target.name}. Give a new name that ends with .mp4.")
+    if target.is_dir():
+        raise HlkitError(f"The reel {target} can't be written: a folder has that name. Choose another folder or name.")
     if not 0 <= crf <= 51:
         raise HlkitError(f"The quality (crf) is {crf}. Give 0 (lossless) to 51 (worst); 20 is usual.")
     if overlay not in ("none", "score"):
@@ -226,11 +228,16 @@ def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
     for piece in set(job.pieces):
         ends = [cut.end for cut, its in zip(job.cuts, job.pieces, strict=True) if its == piece]
         check_whole(piece.info, max(ends) - piece.offset)
-    work = target.parent / f".part-{target.stem}-{job.key()}"
-    work.mkdir(parents=True, exist_ok=True)
-    for other in target.parent.glob(".part-*"):
-        if re.fullmatch(rf"\.part-{re.escape(target.stem)}-[0-9a-f]{{16}}", other.name) and other != work:
-            shutil.rmtree(other, ignore_errors=True)
+    work, busy = target.parent / f".part-{target.stem}-{job.key()}", f"The reel {target.name} is"
+    with exclusive(work, what=busy):
+        for other in target.parent.glob(".part-*"):
+            if re.fullmatch(rf"\.part-{re.escape(target.stem)}-[0-9a-f]{{16}}", other.name) and other != work:
+                with exclusive(other, what=busy):
+                    shutil.rmtree(other, ignore_errors=True)
+        return _make_in(work, job, target, progress)
+
+
+def _make_in(work: Path, job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
     # A killed run's ffmpeg may still be writing, so no name is used by two attempts.
     attempt = Path(tempfile.mkdtemp(dir=work))
     try:
@@ -269,7 +276,7 @@ def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
 def _warn(job: _Job, cuts: int, reason: str) -> None:
     name, which = job.pieces[0].info.path.name, f"{cuts} of {len(job.cuts)} cuts are"
     message = f"{name}: {which} encoded in place of copied: {reason}."
-    warnings.warn(message, HlkitWarning, stacklevel=6)
+    warnings.warn(message, HlkitWarning, stacklevel=7)
 
 
 def _make_parts(

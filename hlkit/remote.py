@@ -20,7 +20,7 @@ from hlkit.alignment import SEARCH_SECONDS, align
 from hlkit.cuts import Cut
 from hlkit.gops import CutMode
 from hlkit.layout import PLAIN, Look
-from hlkit.project import HlkitError, atomic_path
+from hlkit.project import HlkitError, atomic_path, exclusive
 from hlkit.reel import Piece, write_pieces
 from hlkit.segments import FetchError, fetch_segments, get, join_segments, plan_runs, read_playlist
 from hlkit.sources import parse_source, rank_renditions
@@ -90,20 +90,20 @@ def write_remote_reel(
         HlkitError: when a segment can't be had, or the source does not show what the local recording shows.
     """
     work = target.parent / f".source-{target.stem}"
-    work.mkdir(parents=True, exist_ok=True)
-    fetch = _fetch_pieces if source.is_hls and source.sound_url is None else _copy_stretches
-    try:
-        pieces = align(video, fetch(source, cuts, work, progress), cuts)
-        shown = write_pieces(
-            pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, look=look, crf=crf, progress=progress
-        )
-    except FetchError:
-        raise
-    except HlkitError:
-        # What came may be what is wrong.
+    with exclusive(work, what=f"The reel {target.name} is"):
+        fetch = _fetch_pieces if source.is_hls and source.sound_url is None else _copy_stretches
+        try:
+            pieces = align(video, fetch(source, cuts, work, progress), cuts)
+            shown = write_pieces(
+                pieces, cuts, target, cut=cut, overlay=overlay, scores=scores, look=look, crf=crf, progress=progress
+            )
+        except FetchError:
+            raise
+        except HlkitError:
+            # What came may be what is wrong.
+            shutil.rmtree(work)
+            raise
         shutil.rmtree(work)
-        raise
-    shutil.rmtree(work)
     return shown
 
 

@@ -2,6 +2,9 @@
 
 The picture at time `t` is the last one whose timestamp is not after `t`, which is what a viewer sees then, whatever the
 recording's own frame rate, start offset or container.
+
+The way over the GPU has not been run on one yet; its command lines are tested word for word. It takes one stream at a
+time, and a box is cut out after pictures have come back, because ffmpeg has no filter that crops on the GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hlkit.project import HlkitError, HlkitWarning
-from hlkit.video import FFmpegError, find_ffmpeg, frame_rate, open_container, open_ffmpeg, probe
+from hlkit.video import FFmpegError, VideoInfo, find_ffmpeg, frame_rate, open_container, open_ffmpeg, probe
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -56,12 +59,15 @@ def sampled(
     box: Box | None = None,
     accelerator: Decoder = "cpu",
     decoding: Decoding = "exact",
+    info: VideoInfo | None = None,
+    colours: Literal["as recorded", "full range"] = "as recorded",
 ) -> Any:
     """An ffmpeg-python stream whose picture `n` is the one on screen at `start + n / fps`, made `size` x `size`.
 
     The whole picture, or the part inside `box` (`x0, y0, x1, y1`, each 0 to 1), is squashed to a square. After the end
     of the recording its last picture stays for `HOLD_SECONDS`. Give the stream an `.output(...)` and pass that to
-    `open_ffmpeg` or `run_ffmpeg`.
+    `open_ffmpeg` or `run_ffmpeg`. With `info`, from `probe(path)`, the file need not be looked at once more;
+    `colours="full range"` stretches them in the same step.
 
     `decoding="fast"` leaves out the decoder's loop filter (H.264, HEVC), which smooths the edges of blocks: that saves
     about a quarter of the CPU's work, and edges stay blocky until the next keyframe. Times are the same, and so is what
@@ -82,8 +88,7 @@ def sampled(
         check_box(box)
     if decoding not in get_args(Decoding):
         raise HlkitError(f"The decoding is '{decoding}'; exact and fast are allowed.")
-    info = probe(path)
-    options = _input_options(path, float(start), accelerator)
+    options = _input_options(path, float(start), accelerator, info)
     if decoding == "fast" and accelerator == "cpu":
         options["skip_loop_filter"] = "all"
     stream = ffmpeg.input(f"file:{Path(path).resolve()}", **options)["V:0"]
@@ -92,6 +97,7 @@ def sampled(
     # round=up: output n shows the last source picture whose timestamp is <= n / fps. The default, near, looks ahead.
     stream = stream.filter("fps", fps=str(rate), round="up", start_time=0)
     if accelerator == "cuda":
+        info = info or probe(path)
         whole = size if box is None else math.ceil(size / min(box[2] - box[0], box[3] - box[1]))
         for width, height in halvings(info.width, info.height, whole):
             stream = stream.filter("scale_cuda", width, height, interp_algo="bilinear", format="nv12")
@@ -100,7 +106,8 @@ def sampled(
     if box is not None:
         x0, y0, x1, y1 = box
         stream = stream.filter("crop", f"iw*{x1 - x0:.6f}", f"ih*{y1 - y0:.6f}", f"iw*{x0:.6f}", f"ih*{y0:.6f}")
-    return stream.filter("scale", size, size, flags="bicubic")
+    stretched = {"out_range": "full"} if colours == "full range" else {}
+    return stream.filter("scale", size, size, flags="bicubic", **stretched)
 
 
 def check_box(box: Sequence[float]) -> Box:
@@ -127,9 +134,12 @@ def read_box(text: str) -> Box:
         raise HlkitError(f"The box is '{text}'. Give x0,y0,x1,y1 from 0 to 1, such as 0.465,0.84,0.535,1.") from error
 
 
-def _input_options(path: Path, start: float, accelerator: Decoder) -> dict[str, Any]:
+def _input_options(path: Path, start: float, accelerator: Decoder, info: VideoInfo | None) -> dict[str, Any]:
     """ffmpeg's input options that put `start` at timestamp 0 and decode from a keyframe before it."""
-    origin, point = seek_point(path, start)
+    if info is not None and start <= SEEK_MARGINS[0]:
+        origin, point = info.start_time, None  # as `seek_point` would say
+    else:
+        origin, point = seek_point(path, start)
     # ffmpeg's own idea of time 0 depends on its version and on which streams are used, so the container's clock is kept
     # and shifted here. Accurate seeking would drop the picture that began before `start` and is still on screen there.
     options: dict[str, Any] = {"copyts": None, "itsoffset": f"{-(origin + start + TIMESTAMP_TOLERANCE):.6f}"}
@@ -146,20 +156,25 @@ def seek_point(path: Path, start: float) -> tuple[float, float | None]:
     None stands for the file's beginning. Containers without an index (MPEG-TS) seek to a byte near the time, which may
     lie after the last keyframe before it; hence the look.
     """
-    from av.error import FFmpegError as LibavError
-
     with open_container(path) as (container, stream):
         origin = (container.start_time or 0) / 1_000_000
-        for point in (start - margin for margin in SEEK_MARGINS if start > margin):
-            try:
-                container.seek(round((origin + point) * 1_000_000), backward=True)
-                first = next((time for time, is_keyframe in _packets(container, stream) if is_keyframe), None)
-            except LibavError as error:
-                _log.info("%s can't be searched (%s); decoding it from the beginning", path, error)
-                return origin, None
-            if first is not None and first - origin <= start:
-                return origin, point
-    return origin, None
+        return origin, find_seek_point(container, stream, origin, start)
+
+
+def find_seek_point(container: InputContainer, stream: VideoStream, origin: float, start: float) -> float | None:
+    """What `seek_point` gives, in a recording that is open; its place is another one afterwards."""
+    from av.error import FFmpegError as LibavError
+
+    for point in (start - margin for margin in SEEK_MARGINS if start > margin):
+        try:
+            container.seek(round((origin + point) * 1_000_000), backward=True)
+            first = next((time for time, is_keyframe in _packets(container, stream) if is_keyframe), None)
+        except LibavError as error:
+            _log.info("%s can't be searched (%s); decoding it from the beginning", container.name, error)
+            return None
+        if first is not None and first - origin <= start:
+            return point
+    return None
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, bool]]:

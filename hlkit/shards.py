@@ -7,7 +7,6 @@ member without content stands for a picture that can't be had.
 
 from __future__ import annotations
 
-import io
 import math
 import mmap
 import os
@@ -28,6 +27,8 @@ from hlkit.video import frame_rate
 OPEN_SHARDS = 128
 
 JPEG_START = b"\xff\xd8"
+
+BLOCK = tarfile.BLOCKSIZE
 
 
 def shard_name(number: int) -> str:
@@ -86,23 +87,55 @@ def write_shard(
 
 
 def _write_tar(target: Path, frames: range, jpegs: Iterator[bytes]) -> None:
-    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with target.open("wb") as tar:
         for frame, jpeg in zip(frames, jpegs, strict=False):
-            member = tarfile.TarInfo(f"{frame:08d}.jpg")
-            member.size = len(jpeg)
-            tar.addfile(member, io.BytesIO(jpeg))
+            tar.write(member_header(frame, len(jpeg)) + jpeg + bytes(-len(jpeg) % BLOCK))
+        tar.write(bytes(_end(tar.tell()) - tar.tell()))
+
+
+def member_header(frame: int, size: int) -> bytes:
+    """The block before a JPEG of `size` bytes: what `tarfile` writes in its USTAR format, in a tenth of the time.
+
+    Fields as in POSIX.1-1988: the name at 0, the size at 124 and the sum of all bytes at 148, both octal.
+    """
+    name, length = b"%08d.jpg" % frame, b"%011o" % size
+    total = _PLAIN_SUM + sum(name) + sum(length)
+    return b"".join((name, _PLAIN[len(name) : 124], length, _PLAIN[135:148], b"%06o\0" % total, _PLAIN[155:BLOCK]))
+
+
+def _plain_header() -> bytes:
+    """A header without name and size."""
+    header = bytearray(tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT))
+    header[124:135], header[148:156] = bytes(11), b" " * 8  # the sum counts its own field as spaces
+    return bytes(header)
+
+
+_PLAIN = _plain_header()
+_PLAIN_SUM = sum(_PLAIN)
+
+
+def _end(length: int) -> int:
+    """How long a tar is whose members take `length` bytes: two empty blocks follow, and whole records of 20 count."""
+    return -(-(length + 2 * BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 def find_members(shard: Path, frames: range) -> np.ndarray | None:
     """Where each JPEG lies in `shard`: int64 (n, 2), offset and size. None unless it is whole and holds `frames`."""
+    places, place = [], 0
     try:
-        with tarfile.open(shard, "r:") as tar:
-            members = tar.getmembers()  # raises when the last one is cut off
-    except (FileNotFoundError, tarfile.TarError):
+        with shard.open("rb") as tar:
+            length = os.fstat(tar.fileno()).st_size
+            for frame in frames:
+                header = os.pread(tar.fileno(), BLOCK, place)
+                size = int(header[124:135], 8)
+                if header != member_header(frame, size):
+                    return None
+                places.append((place + BLOCK, size))
+                place += BLOCK + size + -size % BLOCK
+            end = os.pread(tar.fileno(), tarfile.RECORDSIZE, place)
+    except (FileNotFoundError, ValueError):
         return None
-    if [member.name for member in members] != [f"{frame:08d}.jpg" for frame in frames]:
-        return None
-    return np.array([(member.offset_data, member.size) for member in members], dtype=np.int64)
+    return np.array(places, dtype=np.int64) if length == _end(place) and not any(end) else None
 
 
 class FrameReader:

@@ -218,8 +218,3 @@ def rank_renditions(offered: Sequence[Rendition], quality: str) -> list[Renditio
     raise HlkitError(
         f"Quality '{quality}' is not offered. This video has: {listed}; 'analysis' and 'source' choose one."
     )
-
-
-def choose_rendition(offered: Sequence[Rendition], quality: str) -> Rendition:
-    """The first of `rank_renditions`."""
-    return rank_renditions(offered, quality)[0]

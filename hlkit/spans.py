@@ -2,8 +2,8 @@
 
 A span table has the columns of `SPAN_SCHEMA`: `video` (id), `start` and `end` (seconds from the start of the video,
 half-open `[start, end)`), `label` (the name of a class). A span labelled `background` was looked at and rejected. A
-fifth column is optional: `origin` (str, null where nobody knows), who or what said so, such as `hand`, `import:csv`,
-`review` or `reel:best_of_may`.
+fifth column is optional: `origin` (str, null where nobody knows), who or what said so, such as `hand`,
+`import:saturday.csv`, `review` or `reel:best_of_may`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from hlkit.project import HlkitError, format_time
 SPAN_SCHEMA = pl.Schema({"video": pl.String, "start": pl.Float64, "end": pl.Float64, "label": pl.String})
 
 ORIGIN = "origin"
+REVIEW = "review"
+"""The origin of answers to what hlkit asked."""
 
 BACKGROUND = "background"
 DEFAULT_LABEL = "highlight"
 DEFAULT_CLASSES = (BACKGROUND, DEFAULT_LABEL)
 
 Rest = Literal["background", "ignore", "auto"]
-"""What time counts as that no span covers: background; nothing (label -1); or `auto`, which ignores it in a video that
-has a span of background, where somebody said what was looked at, and takes it for background in a video without."""
+"""What time counts as that no span covers: background; nothing (label -1); or `auto`, which ignores it in the videos
+that are `partly_seen` and takes it for background in the others."""
 
 # `0.1 * 3 > 0.3` in floating point. A microsecond is far above the rounding of any time in a day-long video (1e-11 s)
 # and far below the distance between two pictures, so times this close are the same time.
@@ -174,8 +176,8 @@ def label_frames(
         frames: any table with `video` and `time` (seconds), in any order.
         spans: columns of `SPAN_SCHEMA`.
         classes: their names; the first is the background.
-        rest: what frames are that no span holds: 0 ("background"), -1 ("ignore"), or -1 in the videos that have a span
-            of the first class and 0 in the others ("auto").
+        rest: what frames are that no span holds: 0 ("background"), -1 ("ignore"), or -1 in the videos that are
+            `partly_seen` and 0 in the others ("auto").
 
     Spans are half-open: with a span [10, 20) the frame at 10.0 s is inside and the frame at 20.0 s is not. Where spans
     of different classes overlap, the class that stands later in `classes` wins.
@@ -188,16 +190,32 @@ def label_frames(
             f"The label {quoted(unknown)} is none of this model's classes: {quoted(classes, keep_order=True)}. "
             "Correct the label file, or give the classes that it uses."
         )
-    looked_at = spans.filter(pl.col("label") == classes[0]).get_column("video").unique()
     unknown_rest = {
         "background": np.zeros(frames.height, dtype=bool),
         "ignore": np.ones(frames.height, dtype=bool),
-        "auto": frames.get_column("video").is_in(looked_at.implode()).to_numpy(),
+        "auto": frames.get_column("video").is_in(partly_seen(spans, background=classes[0]).implode()).to_numpy(),
     }[rest]
     label = np.where(unknown_rest, -1, 0).astype(np.int8)
     for index, name in enumerate(classes):
         label[covered(frames, spans.filter(pl.col("label") == name))] = index
     return frames.with_columns(pl.Series("label", label))
+
+
+def partly_seen(spans: pl.DataFrame, *, background: str = BACKGROUND) -> pl.Series:
+    """The videos (str) of which somebody looked at nothing but what the spans cover; the others were seen throughout.
+
+    Who gave spans of background said with them what was looked at. And whose spans are answers to a review, all of
+    them, looked at what was asked and no further, even if every answer was yes.
+
+    Args:
+        spans: columns of `SPAN_SCHEMA`, and perhaps `origin`.
+        background: the label that stands for it.
+    """
+    reviewed = pl.col(ORIGIN).eq(REVIEW).fill_null(False) if ORIGIN in spans.columns else pl.lit(False)
+    said = spans.group_by("video", maintain_order=True).agg(
+        partly=(pl.col("label") == background).any() | reviewed.all()
+    )
+    return said.filter("partly").get_column("video")
 
 
 def span_faults(

@@ -44,7 +44,8 @@ class VideoInfo:
 
     `duration` is the length of the pictures in seconds from time 0; `fps` the average rate, exact; `width` and `height`
     in pixels; `start_time` the container's own timestamp of time 0, in seconds; `codec` ffmpeg's name of the picture
-    codec (`h264`).
+    codec (`h264`); `matrix` how its colours are coded, by the number in ITU-T H.273 (2: not said); `container` ffmpeg's
+    name of the file format (`mpegts`).
 
     Raises:
         HlkitError: when a length, a rate or a size is not positive and finite.
@@ -58,6 +59,8 @@ class VideoInfo:
     start_time: float
     codec: str
     has_audio: bool
+    matrix: int = 2
+    container: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.duration) and self.duration > 0):
@@ -113,6 +116,8 @@ def probe(path: Path) -> VideoInfo:
             start_time=start,
             codec=codec.codec.canonical_name,
             has_audio=bool(container.streams.audio),
+            matrix=int(codec.colorspace),
+            container=container.format.name,
         )
 
 

@@ -1,4 +1,8 @@
-"""What all tests share: hypothesis without a clock, a project on which every stage has been run, an S3 server."""
+"""What all tests share: hypothesis without a clock, a project on which every stage has been run, an S3 server.
+
+Its recordings are plain, and a sequence model begins as a linear one that is fitted exactly, so the project's networks
+learn from `LESSONS` batches instead of 200. How well one learns from all is the matter of `test_sequence.py`.
+"""
 
 import hashlib
 import shutil
@@ -17,6 +21,7 @@ from hlkit.video import find_ffmpeg
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+LESSONS = 80
 SECONDS = 90
 HIGHLIGHTS = {"learn": [(8, 14), (37, 44), (66, 75)], "judge": [(15, 23), (50, 57)]}
 
@@ -67,18 +72,27 @@ def sources(tmp_path_factory) -> Path:
     return folder
 
 
+def shorten_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hlkit.sequence_training import fit_sequence
+
+    monkeypatch.setitem(fit_sequence.__kwdefaults__, "steps", LESSONS)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, sources) -> tuple[Project, list[str]]:
     """A project on which every stage has been run, and the lines that they said. Tests must not change it."""
     project, said = Project(tmp_path_factory.mktemp("finished")), []
     prepare(project, sources, say=said.append)
-    finish(project, say=said.append)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten_lessons(monkeypatch)
+        finish(project, say=said.append)
     return project, said
 
 
 @pytest.fixture
-def copied(finished, tmp_path) -> Project:
-    """A copy of the finished project, which a test may change."""
+def copied(finished, tmp_path, monkeypatch) -> Project:
+    """A copy of the finished project, which a test may change, and train again as shortly."""
+    shorten_lessons(monkeypatch)
     return Project(Path(shutil.copytree(finished[0].root, tmp_path / "project")))
 
 

@@ -1,6 +1,5 @@
 """The `hlkit` command: its exit status, its one line of reason, and that each command is the stage of its name."""
 
-import errno
 import inspect
 import shutil
 import signal
@@ -9,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from hlkit import cli, stages
 
@@ -19,8 +20,13 @@ STAGES = (
 ).split()
 
 
-def run(*words, cwd=None):
-    return subprocess.run([*HLKIT, *map(str, words)], capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
+def run(*words):
+    return subprocess.run([*HLKIT, *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def call(*words):
+    """The same in this process, which has imported everything; `main` itself is not run."""
+    return CliRunner().invoke(cli.app, [str(word) for word in words], prog_name="hlkit")
 
 
 def test_help_lists_every_stage():
@@ -30,10 +36,22 @@ def test_help_lists_every_stage():
         assert f" {name} " in done.stdout
 
 
+def test_help_waits_for_nothing_heavy():
+    program = (
+        "import sys; from hlkit.cli import app; sys.argv[1:] = ['train', '--help']; app(standalone_mode=False)\n"
+        "heavy = ('torch', 'torchvision', 'lightning', 'matplotlib', 'boto3', 'sklearn', 'scipy', 'av', 'yt_dlp')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--backbone" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", [*STAGES, "demo"])
 def test_each_command_has_help_with_an_example_and_a_project(name):
-    done = run(name, "--help")
-    assert done.returncode == 0
+    done = call(name, "--help")
+    assert done.exit_code == 0
+    assert f"Usage: hlkit {name} " in done.stdout
     assert f"Example: hlkit {name}" in done.stdout
     assert "--project" in done.stdout or name in ("channel", "sort", "unsort")
     assert "--verbose" in done.stdout
@@ -41,7 +59,7 @@ def test_each_command_has_help_with_an_example_and_a_project(name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_each_option_is_an_argument_of_the_stage_with_the_same_default(name):
-    offered = inspect.signature(getattr(cli, name.replace("-", "_"))).parameters
+    offered = inspect.signature(get_command(cli.app).commands[name].callback).parameters
     accepted = inspect.signature(getattr(stages, name.replace("-", "_"))).parameters
     for option in set(offered) - {"project", "verbose"}:
         assert offered[option].default == accepted[option].default, option
@@ -76,14 +94,14 @@ def test_verbose_adds_the_traceback(tmp_path):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_status_2(words, tmp_path):
-    assert run(*words, cwd=tmp_path).returncode == 2
+def test_wrong_usage_is_status_2(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(*words).exit_code == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_said_in_plain_words():
-    error = OSError(errno.ENOSPC, "No space left on device", "/somewhere/00000.tar")
-    assert cli._one_line(error).startswith("The disk is full. Free some space and run the same command again")
+def test_wrong_usage_ends_the_process_with_2_too():
+    assert run("frames", "--size", "5").returncode == 2
 
 
 def test_a_disk_that_is_really_full_leaves_nothing_half_written(tmp_path, sources):

@@ -1,17 +1,22 @@
+import errno
+import fcntl
 import hashlib
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
 import av
+import ffmpeg
 import numpy as np
 import polars as pl
 import psutil
@@ -30,7 +35,7 @@ from hlkit.frames import (
 )
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sampling import TIMESTAMP_TOLERANCE
-from hlkit.video import run_ffmpeg
+from hlkit.video import FFmpegError, probe, run_ffmpeg
 
 PLACE = ("video", "shard", "offset", "size")
 
@@ -216,6 +221,69 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(recording, 
     assert sorted(folder.iterdir()) == [folder / name for name in sorted(content(tmp_path / "clean"))]
 
 
+HELD = """
+import sys
+from pathlib import Path
+from hlkit import extraction
+from hlkit.frames import extract_frames
+real = extraction.write_shard
+def waits(target, *args, **options):
+    if target.name == "00001.tar":
+        print("at work", flush=True)
+        sys.stdin.readline()
+    return real(target, *args, **options)
+extraction.write_shard = waits
+options = {"size": 32, "shard_seconds": 4, "progress": False}
+extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), video_id="a", **options)
+"""
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_a_second_run_at_the_same_time_says_so_and_harms_nothing(recording, clean, tmp_path, redo):
+    folder, pipe = tmp_path / "a", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-c", HELD, recording[0], folder], **pipe)
+    assert first.stdout.readline() == "at work\n"
+    before = content(folder)
+    assert "00000.tar" in before
+    second = RUN.replace('"fps": 10, "size": 32, "shard_seconds": 1', f'"redo": {redo}')
+    run = subprocess.run([sys.executable, "-c", second, recording[0], folder], capture_output=True, text=True)
+    assert run.returncode == 1
+    says = "The frames of a are being made in another notebook or terminal. Wait until that is done, or stop it there"
+    assert says in run.stderr.splitlines()[-1]
+    assert content(folder) == before
+    first.communicate("go on\n")
+    assert first.returncode == 0
+    assert content(folder) == content(clean)
+
+
+def test_a_run_that_is_killed_keeps_nobody_out(recording, clean, tmp_path):
+    folder, pipe = tmp_path / "a", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-c", HELD, recording[0], folder], **pipe)
+    assert first.stdout.readline() == "at work\n"
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    extract(recording[0], folder)
+    assert content(folder) == content(clean)
+
+
+def test_a_disk_that_can_not_hold_folders_is_told(recording, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(HlkitWarning, match=r"can't be kept from other programs \(Operation not supported\)"):
+        assert len(extract(recording[0], tmp_path / "a")) == 39
+
+
+def test_redo_makes_every_shard_again(recording, clean, tmp_path):
+    extract(recording[0], tmp_path / "a")
+    for file in (tmp_path / "a").iterdir():
+        os.utime(file, (0, 0))
+    extract(recording[0], tmp_path / "a", redo=True)
+    assert all(file.stat().st_mtime > 0 for file in (tmp_path / "a").iterdir())
+    assert content(tmp_path / "a") == content(clean)
+
+
 @pytest.mark.parametrize("written", [0, 1, 3])
 def test_an_interrupted_run_keeps_its_whole_shards_and_no_index(recording, clean, tmp_path, monkeypatch, written):
     folder, real, calls = tmp_path / "a", extraction.write_shard, itertools.count()
@@ -230,9 +298,12 @@ def test_an_interrupted_run_keeps_its_whole_shards_and_no_index(recording, clean
         extract(recording[0], folder)
     assert sorted(content(folder)) == [*(f"{n:05d}.tar" for n in range(written)), "extraction.json"]
     assert ffmpegs() == []
-    monkeypatch.undo()
+    made = []
+    monkeypatch.setattr(extraction, "write_shard", lambda *args, **each: made.append(args[1]) or real(*args, **each))
     extract(recording[0], folder)
     assert content(folder) == content(clean)
+    # The shard at which it was interrupted is all that is made twice.
+    assert made == [range(start, min(start + 12, 39)) for start in range(12 * written, 39, 12)]
 
 
 def test_a_run_that_mends_a_finished_folder_has_no_index_until_it_is_done(recording, clean, tmp_path, monkeypatch):
@@ -313,6 +384,38 @@ def test_a_box_is_all_that_is_stored(tmp_path):
         picture = np.asarray(Image.open(BytesIO(reader.read(*index.select(PLACE).row(0)))))
         assert abs(picture[8:24, 8:24].astype(int) - grey).max() <= 3
     assert json.loads((tmp_path / "left" / "extraction.json").read_text())["box"] == [0, 0, 0.5, 1]
+
+
+@pytest.mark.parametrize(("matrix", "colours"), [(6, []), (1, ["format", "scale"])])
+def test_the_whole_command_of_an_extraction_on_the_gpu(tmp_path, monkeypatch, matrix, colours):
+    said = []
+
+    def note(output, *_, **__):
+        said.append(ffmpeg.get_args(output))
+        raise FFmpegError("there is no GPU")
+
+    monkeypatch.setattr(extraction, "open_ffmpeg", note)
+    make_numbered(tmp_path / "a.mp4", seconds=2, width=512, height=288)
+    real = probe(tmp_path / "a.mp4")
+    monkeypatch.setattr("hlkit.frames.probe", lambda path: replace(real, matrix=matrix))
+    with pytest.raises(FFmpegError, match="there is no GPU"):
+        extract(tmp_path / "a.mp4", tmp_path / "frames" / "a", size=128, accelerator="cuda")
+    stretched = "" if colours else ":out_range=full"
+    by_rgb = "[s6]format=rgb24[s7];[s7]scale=out_color_matrix=bt601:out_range=full[s8];[s8]" if colours else "[s6]"
+    last = "s9" if colours else "s7"
+    assert said == [
+        [
+            *["-copyts", "-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-itsoffset", "-0.001000"],
+            *["-i", f"file:{tmp_path / 'a.mp4'}", "-filter_complex"],
+            "[0:V:0]fps=fps=3:round=up:start_time=0[s0];"
+            "[s0]scale_cuda=256:144:format=nv12:interp_algo=bilinear[s1];"
+            "[s1]scale_cuda=128:144:format=nv12:interp_algo=bilinear[s2];"
+            "[s2]hwdownload[s3];[s3]format=nv12[s4];[s4]tpad=stop_duration=1:stop_mode=clone[s5];"
+            f"[s5]scale=128:128:flags=bicubic{stretched}[s6];{by_rgb}format=yuvj420p[{last}]",
+            *["-map", f"[{last}]", "-f", "nut", "-flags:v", "+bitexact", "-frames:v", "6", "-q:v", "3"],
+            *["-threads", "1", "-vcodec", "mjpeg", "pipe:"],
+        ]
+    ]
 
 
 def test_exact_decoding_shows_the_same_pictures(recording, clean, tmp_path):

@@ -123,6 +123,23 @@ def test_a_reel_of_a_vod_in_its_best_pictures(site, project):
     assert numbers(reel) == list(range(202, 240, 2))
 
 
+def test_a_reel_of_a_vod_in_its_best_pictures_with_titles_and_fades(site, project):
+    quiet = {"progress": False, "say": lambda line: None}
+    stages.download(project, "1234567", chat=False, **quiet)
+    times = {"start": [6.1, 14.1], "end": [9.0, 17.0]}
+    spans = pl.DataFrame({"video": ["1234567"] * 2, **times, "label": ["highlight"] * 2})
+    write_labels(spans, project.reel("1234567", ".csv"))
+    (reel,) = stages.reel(project, source="remote", title="auto", fade_seconds=0.2, **quiet)
+    shown = numbers(reel)
+    assert len(shown) == 2 * 58 - 4
+    # What lies between a title and a fade, in pictures of the source.
+    assert shown[40:54] == list(range(162, 176))
+    assert shown[94:] == list(range(322, 340))
+    said = []
+    stages.reel(project, source="remote", title="auto", fade_seconds=0.2, progress=False, say=said.append)
+    assert said == ["1234567: reel already done."]
+
+
 def test_a_recording_of_unknown_origin_has_no_remote_reel(project, tmp_path):
     make_numbered(tmp_path / "a.mp4", seconds=2)
     quiet = {"progress": False, "say": lambda line: None}

@@ -12,6 +12,7 @@ from hlkit.labels import (
     label_frames,
     merge_spans,
     parse_spans,
+    partly_seen,
     read_labels,
     write_labels,
 )
@@ -243,3 +244,21 @@ def test_time_that_no_span_covers_counts_as_asked(rest, expected):
     # A highlight wins over the background that it lies in.
     marks = spans(("a", 0, 1), ("a", 0, 3, "background"), ("b", 0, 1))
     assert label_frames(table, marks, rest=rest)["label"].to_list() == expected
+
+
+def test_a_video_is_partly_seen_by_its_background_or_by_answers_alone():
+    rows = [
+        ("all", 0, 1, "highlight", "hand"),
+        ("rejected", 0, 1, "highlight", "hand"),
+        ("rejected", 2, 3, "background", None),
+        ("answers", 0, 1, "highlight", "review"),
+        ("both", 0, 1, "highlight", "review"),
+        ("both", 4, 5, "highlight", None),
+    ]
+    table = pl.DataFrame(rows, schema={**SPAN_SCHEMA, "origin": pl.String}, orient="row")
+    assert partly_seen(table).to_list() == ["rejected", "answers"]
+    assert partly_seen(table.drop("origin")).to_list() == ["rejected"]
+    assert partly_seen(table.clear()).to_list() == partly_seen(spans()).to_list() == []
+    times = pl.concat([frames([0, 2, 4], video) for video in ("all", "rejected", "answers", "both", "new")])
+    labels = label_frames(times, table, rest="auto")["label"].to_list()
+    assert labels == [1, 0, 0, 1, 0, -1, 1, -1, -1, 1, 0, 1, 0, 0, 0]

@@ -1,4 +1,7 @@
-"""Data flows one way: a module imports only from modules to its left in the list that CONTRIBUTING.md gives."""
+"""Data flows one way: a module imports only from modules to its left in the list that CONTRIBUTING.md gives.
+
+And a module is read in one sitting.
+"""
 
 import ast
 import re
@@ -6,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hlkit"
+MOST_LINES = 400
 PACKAGES = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
 
@@ -40,3 +44,8 @@ def test_a_module_imports_only_from_its_left():
         if order[other] > order[name]
     }
     assert wrong == set()
+
+
+def test_a_module_is_read_in_one_sitting():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}

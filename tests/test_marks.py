@@ -101,7 +101,7 @@ def test_a_run_learns_from_what_was_looked_at_alone(project):
     said = []
     stages.infer(project, progress=False, say=said.append)
     stages.score(project, say=said.append)
-    assert "learn: nobody looked at 0:00:38 of it, and all of that counts as background here." in said
+    assert "learn: judged by the 0:00:52 of 0:01:30 that somebody looked at and that is scored." in said
 
 
 def put(folder, name, text):
@@ -119,27 +119,143 @@ def test_a_file_of_another_program_becomes_labels_with_their_origin(project, tmp
         "The classes are background, highlight. Others can be given for them (--class OLD=NEW).",
     ]
     assert tables.marks_of(project, "learn").rows() == [
-        ("learn", 20.0, 40.0, "highlight", "import:chapters"),
-        ("learn", 40.0, 60.0, "background", "import:chapters"),
-        ("learn", 60.0, 90.0, "highlight", "import:chapters"),
+        ("learn", 20.0, 40.0, "highlight", "import:description.txt"),
+        ("learn", 40.0, 60.0, "background", "import:description.txt"),
+        ("learn", 60.0, 90.0, "highlight", "import:description.txt"),
     ]
 
 
-def test_replaced_labels_are_kept_once_more_and_added_ones_join(project, tmp_path):
-    first = put(tmp_path, "first.csv", "start,end\n10,20\n")
-    second = put(tmp_path, "second.csv", "start,end,origin\n15,30,brother\n")
+def marks(project):
+    return tables.marks_of(project, "learn").select("start", "end", "label", "origin").rows()
+
+
+def test_replaced_labels_are_kept_once_more_and_those_of_another_file_join(project, tmp_path):
+    first = put(tmp_path, "first.csv", "start,end\n10,20\n40,50\n")
+    second = put(tmp_path, "second.csv", "start,end,origin\n18,30,brother\n41,50,brother\n")
     say = lambda line: None  # noqa: E731
     stages.label(project, first, video="learn", say=say)
     before = project.labels("learn").read_text()
     said = []
     stages.label(project, second, video="learn", say=said.append)
+    # Of [18, 30) a sixth is marked already, of [41, 50) all.
+    assert marks(project) == [
+        (10, 20, "highlight", "import:first.csv"),
+        (20, 30, "highlight", "brother"),
+        (40, 50, "highlight", "import:first.csv"),
+    ]
+    assert said[-1] == "learn: 1 of the spans in second.csv was marked already."
     old = project.labels("learn").with_name("learn.csv.old")
-    assert said[0] == f"learn: its labels of before are in {old}."
-    assert old.read_text() == before
+    assert not old.exists()
+    stages.label(project, first, video="learn", replace=True, say=said.append)
+    assert old.read_text().startswith("video,start,end,label,origin\n") and "brother" in old.read_text()
+    assert said[-2] == f"learn: its labels of before are in {old}."
+    assert project.labels("learn").read_text() == before
     assert tables.labelled_videos(project) == ["learn"]
-    assert tables.marks_of(project, "learn").rows() == [("learn", 15.0, 30.0, "highlight", "brother")]
-    stages.label(project, first, video="learn", add=True, say=say)
-    assert tables.marks_of(project, "learn").rows() == [("learn", 10.0, 30.0, "highlight", "import:csv+brother")]
+
+
+class Page:
+    """The labeller of a project's video, and a person in front of it."""
+
+    def __init__(self, project, **options):
+        stages.frames(project, size=16, fps="1", progress=False, say=lambda line: None)
+        self.widget = stages.labeller(project, video="learn", **options)
+
+    def does(self, kind, **content):
+        answers = []
+        self.widget.send = lambda content, buffers=None: answers.append(content)
+        self.widget._receive(self.widget, {"kind": kind, **content}, [])
+        assert not answers[-1]["bad"], answers
+
+    def id(self, start):
+        return next(span[0] for span in self.widget.spans if span[1] == start)
+
+
+def test_a_file_taken_again_loses_nothing_that_was_done_by_hand(project, tmp_path):
+    text = "start,end,label\n10,20,\n25,30,\n40,50,\n60,70,\n72,80,background\n"
+    file = put(tmp_path, "times.csv", text)
+    stages.label(project, file, video="learn", say=lambda line: None)
+    page = Page(project)
+    page.does("move", id=page.id(10), start=13, end=16)
+    page.does("remove", id=page.id(25))
+    page.does("relabel", id=page.id(40), label="background")
+    page.does("mark", start=2, end=5, label="highlight")
+    page.does("mark", start=74, end=76, label="highlight")
+    by_hand = marks(project)
+    assert by_hand == [
+        (2, 5, "highlight", "hand"),
+        (13, 16, "highlight", "hand"),
+        (40, 50, "background", "hand"),
+        (60, 70, "highlight", "import:times.csv"),
+        (72, 74, "background", "import:times.csv"),
+        (74, 76, "highlight", "hand"),
+        (76, 80, "background", "import:times.csv"),
+    ]
+    # The notebook's cell again: the same file.
+    said = []
+    stages.label(project, file, video="learn", say=said.append)
+    assert said[0] == "learn, times.csv: label already done."
+    assert marks(project) == by_hand
+    # The file has grown, lost a span, and now says something about what was marked by hand.
+    text = "start,end,label\n10,20,\n25,30,\n3,6,\n44,48,\n56,58,\n72,80,background\n0,4,background\n"
+    put(tmp_path, "times.csv", text)
+    said.clear()
+    stages.label(project, file, video="learn", say=said.append)
+    assert marks(project) == [
+        (0, 2, "background", "import:times.csv"),
+        (2, 5, "highlight", "hand"),
+        (13, 16, "highlight", "hand"),
+        (40, 50, "background", "hand"),
+        (56, 58, "highlight", "import:times.csv"),
+        (72, 74, "background", "import:times.csv"),
+        (74, 76, "highlight", "hand"),
+        (76, 80, "background", "import:times.csv"),
+    ]
+    assert said[1:3] == [
+        "learn: 1 of the spans in times.csv was marked already.",
+        "learn: What is marked stays where times.csv contradicts it: "
+        "0:00:44 to 0:00:48 is highlight in the file and marked background (hand); "
+        "0:00:02 to 0:00:04 is background in the file and marked highlight (hand). "
+        "To have the file's labels and no others, replace them (--replace).",
+    ]
+    # The page sees it, and what it marks next comes on top.
+    page.does("sync")
+    assert len(page.widget.spans) == 8
+    # Taken once more on request: what was taken away comes back, marks by hand stay.
+    stages.label(project, file, video="learn", redo=True, say=lambda line: None)
+    assert {span for span in marks(project) if span[3] == "hand"} == {span for span in by_hand if span[3] == "hand"}
+    assert (25, 30, "highlight", "import:times.csv") in marks(project)
+
+
+def test_labels_of_the_project_that_come_back_as_a_file_are_not_the_files(project, tmp_path):
+    stages.label_spans(project, spans((8, 14, "highlight"), (20, 30, "highlight")), video="learn", origin="hand")
+    file = stages.export_labels(project, tmp_path / "mine.csv", say=lambda line: None)
+    said = []
+    stages.label(project, file, say=said.append)
+    assert said[1] == "learn: 2 of the spans in mine.csv were marked already."
+    put(tmp_path, "mine.csv", "video,start,end,label,origin\nlearn,20,30,highlight,hand\n")
+    stages.label(project, file, say=said.append)
+    assert [span[:2] for span in marks(project)] == [(8, 14), (20, 30)]
+
+
+def test_without_a_record_of_the_last_time_the_origin_tells_what_is_the_files(project, tmp_path):
+    file = put(tmp_path, "times.csv", "start,end\n10,20\n25,30\n")
+    stages.label(project, file, video="learn", say=lambda line: None)
+    stages.label_text(project, "40-50", video="learn", say=lambda line: None)
+    for marker in (project.root / ".stages").iterdir():
+        marker.unlink()
+    put(tmp_path, "times.csv", "start,end\n12,20\n")
+    stages.label(project, file, video="learn", say=lambda line: None)
+    assert marks(project) == [(12, 20, "highlight", "import:times.csv"), (40, 50, "highlight", "hand")]
+
+
+def test_a_file_without_rows_takes_its_spans_back_and_says_that_it_is_empty(project, tmp_path):
+    file = put(tmp_path, "times.csv", "start,end\n10,20\n")
+    stages.label(project, file, video="learn", say=lambda line: None)
+    stages.label_text(project, "40-50", video="learn", say=lambda line: None)
+    said = []
+    stages.label(project, put(tmp_path, "times.csv", "start,end\n"), video="learn", say=said.append)
+    assert said == [f"{file} holds no labels.", "learn: 1 spans, 0:00:10 of 0:01:30."]
+    assert marks(project) == [(40, 50, "highlight", "hand")]
 
 
 def test_labels_are_written_for_another_program_and_come_back(project, tmp_path):
@@ -199,7 +315,7 @@ def test_commands_pass_formats_classes_and_fps_on(project, tmp_path):
     file, classes = tmp_path / "cut.txt", ["--class", "Boss fight=highlight", "--class", "*="]
     assert isinstance(call("label", file).exception, HlkitError)
     assert call("label", file, "--fps", 30, *classes).exit_code == 0
-    assert tables.marks_of(project, "learn").rows() == [("learn", 10.0, 20.5, "highlight", "import:edl")]
+    assert tables.marks_of(project, "learn").rows() == [("learn", 10.0, 20.5, "highlight", "import:cut.txt")]
     assert "kappa 1.00" in call("agree", file, "--fps", 30, *classes).output
     assert call("export-labels", tmp_path / "out", "--format", "tsv").exit_code == 0
     assert (tmp_path / "out").read_text() == "vid_id\tstart\tstop\nlearn\t00:00:10\t00:00:20.5\n"

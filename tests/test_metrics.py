@@ -120,6 +120,82 @@ def test_event_card_by_hand():
     assert set(blind.row(0)[1:]) == {0}
 
 
+def unseen(frames, *stretches):
+    """The frames with these stretches of time as never looked at."""
+    hidden = covered(frames, spans(*stretches))
+    return frames.with_columns(label=pl.when(pl.Series(hidden)).then(pl.lit(-1)).otherwise("label"))
+
+
+def test_what_nobody_looked_at_counts_neither_for_nor_against_by_hand():
+    """Eight seconds; nobody looked at [2, 4) and [6, 7), where the signal is highest."""
+    labels = [1, 0, -1, -1, 1, 0, -1, 0]
+    signal = np.array([0.9, 0.8, 1.0, 1.0, 0.1, 0.2, 1.0, 0.0])
+    frames = pl.DataFrame({"video": ["a"] * 8, "time": np.arange(8.0), "label": labels})
+    options = {"window_seconds": 0.1, "chunk_seconds": 2.0, "resamples": 50}
+    (model, random) = scorecard(frames, {"x": signal}, **options).rows(named=True)
+    # From high to low: a highlight, not, not, a highlight, not.
+    assert model["ap"] == model["ap_smoothed"] == pytest.approx((1 / 1 + 2 / 4) / 2)
+    assert model["auroc"] == pytest.approx((3 + 1) / 6)
+    # Two seconds of reel: [0, 1), which is an event, and [1, 2); the event [4, 5) is not among them.
+    assert (model["reel_precision"], model["reel_events"]) == (0.5, 0.5)
+    assert random["ap"] == pytest.approx(2 / 5)
+    for other in (0.0, math.nan):
+        signal[[2, 3, 6]] = other
+        assert scorecard(frames, {"x": signal}, **options).row(0) == tuple(model.values())
+    # What is smoothed is the signal, whoever looked: at 1 s the mean is over 0, 1 and 2 s.
+    signal[[2, 3, 6]] = [5, 5, 5]
+    smoothed = scorecard(frames, {"x": signal}, **options | {"window_seconds": 2.0})
+    means = [np.mean(signal[max(0, at - 1) : at + 2]) for at in range(8)]
+    order = [labels[at] for at in np.argsort(means)[::-1] if labels[at] >= 0]
+    assert smoothed["ap_smoothed"][0] == pytest.approx(average_precision_score(order, range(5, 0, -1)))
+    assert smoothed["ap_smoothed"][0] != model["ap"]
+
+
+def test_picks_are_made_and_judged_where_somebody_looked_by_hand():
+    """Looked at are [0, 40) and [60, 100). Blocks of signal at [10, 20), [38, 62) and [45, 55)."""
+    time = np.arange(300) / 3
+    true = spans((12, 20), (70, 78))
+    frames = pl.DataFrame({"video": ["a"] * 300, "time": time})
+    frames = unseen(frames.with_columns(pl.Series("label", covered(frames, true).astype(np.int8))), (40, 60))
+    signal = (
+        2.0 * ((time >= 10) & (time < 20)) + 1.0 * ((time >= 38) & (time < 62)) + 9.0 * ((time >= 45) & (time < 55))
+    )
+    rules = PickRules(release=1.0, merge_gap_seconds=30, min_seconds=0, pad_seconds=0)
+    options = {"window_seconds": 0.1, "reel_seconds": 33.0}
+    card = event_card(frames, {"x": signal}, true, rules=rules, **options).row(0, named=True)
+    # [10, 40) and [60, 62): the gap of 18 s is closed, that of 20 s is nothing that anybody looked at.
+    assert card["seconds"] == pytest.approx(32)
+    assert card["spot_precision"] == card["spot_recall"] == 0.5
+    assert (card["events_found"], card["recall_30"], card["recall_50"]) == (0.5, 0, 0)
+    judged = frames["label"].to_numpy() >= 0
+    picked = ((time >= 10) & (time < 40)) | ((time >= 60) & (time < 62))
+    assert card["frame_f1"] == pytest.approx(f1_score(frames["label"].to_numpy()[judged], picked[judged]))
+    # Padding stays in what was looked at: [5, 25), [33, 40) and [60, 67).
+    padded = PickRules(release=1.0, merge_gap_seconds=0, min_seconds=0, pad_seconds=5)
+    card = event_card(frames, {"x": signal}, true, rules=padded, window_seconds=0.1, reel_seconds=34.0)
+    assert card["seconds"][0] == pytest.approx(34)
+    # The same, whatever the signal does elsewhere.
+    signal[~judged] = -3.0
+    assert event_card(frames, {"x": signal}, true, rules=padded, window_seconds=0.1, reel_seconds=34.0).equals(card)
+
+
+def test_a_video_whose_end_nobody_looked_at_is_judged_as_one_that_ends_there():
+    one, signal = recording(seconds=150)
+    two, other = recording(seconds=200, seed=1, video="b")
+    frames, signals = pl.concat([one, two]), {"x": np.concatenate([signal, other])}
+    short = (frames["video"] == "a") | (frames["time"] < 140)
+    part = frames.with_columns(label=pl.when(short).then("label").otherwise(pl.lit(-1)))
+    seen = spans_of(part)
+    assert seen.height == spans_of(frames).height - 1
+    kept, options = {"x": signals["x"][short.to_numpy()]}, {"window_seconds": 0.1}
+    cut = event_card(frames.filter(short), kept, seen, **options)
+    assert event_card(part, signals, seen, **options).row(0) == pytest.approx(cut.row(0))
+    assert event_card(frames, signals, spans_of(frames), **options).row(0) != pytest.approx(cut.row(0))
+    options |= {"resamples": 20}
+    cut = scorecard(frames.filter(short), kept, **options)
+    assert scorecard(part, signals, **options).row(0) == pytest.approx(cut.row(0))
+
+
 def cards(*rows):
     return pl.DataFrame(rows, schema={"video": pl.String} | dict(CARD_SCHEMA), orient="row")
 
@@ -183,7 +259,7 @@ def test_one_module_offers_every_measure():
         assert getattr(hlkit.metrics, name) is not None
     for module in (rankings, events):
         public = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-        internal = {"rates", "check_scores", "check_share", "check_ranking", "check_labels", "ranked"}
+        internal = {"rates", "check_scores", "check_length", "check_share", "check_ranking", "check_labels", "ranked"}
         assert {name for name in public if not name.startswith("_")} - internal <= set(hlkit.metrics.__all__)
 
 

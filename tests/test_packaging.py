@@ -20,6 +20,13 @@ def test_requirements_stand_in_one_list_of_lower_bounds():
     assert {"torch", "torchvision"} <= {line.split(">=")[0] for line in lines}
 
 
+def test_every_package_is_in_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("hlkit/**/__init__.py")}
+    assert listed == there | {"hlkit.demo_data"}
+
+
 @pytest.mark.slow
 def test_a_wheel_brings_the_demo_recordings_and_the_page_of_the_widget(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
@@ -27,7 +34,7 @@ def test_a_wheel_brings_the_demo_recordings_and_the_page_of_the_widget(tmp_path)
     (wheel,) = tmp_path.glob("hlkit-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    program = "import hlkit, hlkit.stages; from hlkit.demo import demo_folder; print(hlkit.__file__, demo_folder())"
+    program = "import hlkit, hlkit.cli; from hlkit.demo import demo_folder; print(hlkit.__file__, demo_folder())"
     # -P: the checkout's own hlkit must not stand in for the wheel's.
     command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {program}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)

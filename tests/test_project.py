@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -8,7 +9,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time, parse_time, safe_id, write_text
+from hlkit.project import (
+    HlkitError,
+    Project,
+    atomic_path,
+    fingerprint,
+    format_time,
+    parse_time,
+    plain_words,
+    safe_id,
+    write_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/00000.tar"), "The disk is full. Free some space and run"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "The disk is full."),
+        (OSError(errno.EROFS, "Read-only file system", "/x/a"), "/x/a can't be used (Read-only file system). See who"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/a"), "/x/a can't be used (Permission denied)."),
+        (HlkitError("The box is wrong.\nGive another."), "The box is wrong.\nGive another."),
+    ],
+)
+def test_plain_words(error, says):
+    assert plain_words(error).startswith(says)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("reset"), FileNotFoundError(2, "No such file", "a"), KeyError("a")])
+def test_what_only_the_traceback_can_tell(error):
+    assert plain_words(error) is None
+
+
+def test_a_video_whose_link_leads_nowhere(tmp_path):
+    project = Project(tmp_path)
+    project.videos.mkdir()
+    (project.videos / "a.mkv").symlink_to(tmp_path / "gone.mkv")
+    with pytest.raises(
+        HlkitError, match=r"a\.mkv leads to .*/gone\.mkv, which is gone\. Put it back, or delete a\.mkv"
+    ):
+        project.video("a")
 
 
 @pytest.mark.parametrize(

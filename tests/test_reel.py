@@ -432,6 +432,14 @@ def test_pictures_that_are_missing_in_the_middle_are_named(source, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["reel.mp4", "reels/reel.mp4"])
+def test_a_folder_of_the_reels_name_is_noticed_before_the_work(source, name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(reel, "_make", None)
+    with pytest.raises(HlkitError, match="can't be written: a folder has that name"):
+        write_reel(source, [Cut(1, 2)], tmp_path / name, progress=False)
+
+
 def test_a_folder_that_can_not_be_written(source, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(HlkitError, match="can't be written: "):
@@ -518,6 +526,37 @@ def test_an_interrupted_reel_goes_on_and_a_changed_one_starts_anew(source, tmp_p
     write_reel(source, cuts[::-1], target, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["reel.mp4"]
     assert decode(target)[0] == [*range(90, 105), *range(30, 45)]
+
+
+HELD = """
+import sys
+from pathlib import Path
+from hlkit import reel
+real = reel.join_cuts
+def waits(*args):
+    print("at work", flush=True)
+    sys.stdin.readline()
+    return real(*args)
+reel.join_cuts = waits
+reel.write_reel(Path(sys.argv[1]), [reel.Cut(1, 1.5)], Path(sys.argv[2]), progress=False)
+"""
+
+
+@pytest.mark.parametrize("cuts", [[Cut(1, 1.5)], [Cut(2, 2.5)]])
+def test_a_second_run_at_the_same_time_says_so_and_harms_nothing(source, cuts, tmp_path):
+    target = tmp_path / "reel.mp4"
+    command = [sys.executable, "-c", HELD, source, target]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "at work\n"
+    says = r"^The reel reel\.mp4 is being made in another notebook or terminal\. Wait until that is done"
+    with pytest.raises(HlkitError, match=says):
+        write_reel(source, cuts, target, progress=False)
+    first.communicate("go on\n")
+    assert first.returncode == 0
+    assert decode(target)[0] == list(range(30, 45))
+    write_reel(source, cuts, target, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["reel.mp4"]
 
 
 def test_progress_ends_at_the_number_of_pictures(source, tmp_path, capsys):

@@ -14,8 +14,9 @@ from web_site import web_site
 from hlkit import segments as module
 from hlkit.alignment import align, compare
 from hlkit.cuts import Cut
+from hlkit.layout import Look
 from hlkit.project import HlkitError
-from hlkit.reel import Piece
+from hlkit.reel import Piece, write_reel
 from hlkit.remote import find_source, write_remote_reel
 from hlkit.segments import Segment, plan_runs, read_playlist
 from hlkit.video import open_container, probe, run_ffmpeg
@@ -125,6 +126,15 @@ def expected(cuts):
     return [number for cut in cuts for number in range(round(cut.start * 20), round(cut.end * 20))]
 
 
+def greys(video):
+    with open_container(video) as (container, stream):
+        return np.stack([frame.to_ndarray(format="gray").astype(float) for frame in container.decode(stream)])
+
+
+def whole(site, path):
+    return Stream(site.url + path, None, is_hls=False, headers={})
+
+
 def hls(site, path):
     return Stream(site.url + path, None, is_hls=True, headers={})
 
@@ -146,6 +156,28 @@ def test_the_reel_shows_in_the_sources_pictures_what_the_local_ones_show(tmp_pat
     assert probe(tmp_path / "reel.mp4").has_audio
     assert probe(tmp_path / "reel.mp4").width == 96
     assert len(asked - {"/source/init.mp4"}) == 6  # of 15
+    assert not list(tmp_path.glob(".source-*"))
+
+
+@pytest.mark.parametrize(("way", "mode"), [("playlist", "smart"), ("file", "encode")])
+def test_titles_and_fades_are_those_of_a_reel_out_of_the_source_itself(tmp_path, way, mode):
+    low = make_renditions(tmp_path, seconds=24, late=7, segment_seconds=4)
+    cuts, look = [Cut(1.5, 5.0), Cut(10.6, 14.0), Cut(19.5, 22.5)], Look(title="{number} {time}", fade_seconds=0.5)
+    # The source begins 7 pictures later; no second passes between a cut's two times.
+    its_own = [Cut(cut.start - 0.35, cut.end - 0.35) for cut in cuts]
+    wanted, target = tmp_path / "own" / "reel.mp4", tmp_path / "reel.mp4"
+    write_reel(tmp_path / "all.mp4", its_own, wanted, cut=mode, look=look, progress=False)
+    with web_site(tmp_path) as site:
+        source = hls(site, "/source/index-dvr.m3u8") if way == "playlist" else whole(site, "/all.mp4")
+        write_remote_reel(low, source, cuts, target, cut=mode, look=look, progress=False)
+    shown, clear = numbers(target), [*range(40, 60), *range(100, 118), *range(158, 178)]
+    assert len(shown) == 70 + 68 + 60 - 2 * 10
+    # From the end of a title to the beginning of a fade; the last one fades into nothing.
+    assert [shown[n] for n in clear] == [*range(70, 90), *range(252, 270), *range(430, 450)]
+    one, other = (greys(path) for path in (wanted, target))
+    assert np.abs(one - other).mean(axis=(1, 2)).max() < 2
+    assert probe(target).duration == pytest.approx(probe(wanted).duration, abs=0.001)
+    assert probe(target).has_audio
     assert not list(tmp_path.glob(".source-*"))
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import polars as pl
 import pytest
 from conftest import HIGHLIGHTS
 
-from hlkit import stages
+from hlkit import notebook, stages
 from hlkit.labels import SPAN_SCHEMA
 from hlkit.project import HlkitError
 from hlkit.stages import tables
@@ -65,6 +69,64 @@ def test_answers_are_learned_from_and_never_asked_again(copied):
         assert not any(start < b - 1e-6 and end > a + 1e-6 for a, b in said.select("start", "end").iter_rows())
     figure = stages.review_chart(copied)
     assert list(figure.axes[0].lines[0].get_xdata()) == rounds["looked_minutes"].to_list()
+
+
+def test_what_was_looked_at_throughout_is_not_asked_about_unless_it_is_named(copied):
+    said = []
+    assert stages.review(copied, progress=False, say=said.append).is_empty()
+    assert said[0].startswith("judge, learn: labelled, with nothing rejected, so all of it counts as looked at")
+    named = stages.review(copied, videos=["judge"], limit=3, span_seconds=4, progress=False, say=quiet)
+    assert named["video"].to_list() == ["judge"] * 3
+    # An empty label file says nothing; one more no, and the video may be asked about.
+    for rows in ([], [("judge", 0.0, 5.0, "background")]):
+        spans = pl.DataFrame(rows, schema=SPAN_SCHEMA, orient="row")
+        stages.label_spans(copied, spans, video="judge", origin="review", say=quiet)
+        queue = stages.review(copied, limit=3, span_seconds=4, progress=False, say=quiet)
+        assert queue["video"].to_list() == ["judge"] * 3
+    spans = pl.DataFrame([("judge", 0.0, 90.0, "background")], schema=SPAN_SCHEMA, orient="row")
+    stages.label_spans(copied, spans, video="judge", origin="review", say=quiet)
+    said.clear()
+    assert stages.review(copied, progress=False, say=said.append).is_empty()
+    assert said == ["judge: all of it was looked at, so there is nothing left to ask."]
+
+
+def test_the_notebooks_cells_ask_and_learn_from_the_answers(copied, capsys, monkeypatch):
+    copied.labels("judge").unlink()
+    cells = json.loads((Path(__file__).parent.parent / "notebooks" / "04_label.ipynb").read_text())["cells"]
+    source = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    shown = []
+    monkeypatch.setattr(notebook, "show", lambda *results: shown.extend(results))
+
+    def run(id, **form):
+        """Run a cell with its form filled in."""
+        text = source[id]
+        for name, value in form.items():
+            text, count = re.subn(rf"(?m)^{name} = .*#@param", f"{name} = {value!r}  #@param", text)
+            assert count == 1
+        exec(text, {"project": copied, "stages": stages, "notebook": notebook})
+
+    run("ask-me")
+    run("learn-from-answers")
+    assert shown == []
+    run("ask-me", ask_me=True, how_many=3)
+    (widget,) = shown
+    asked = [item[:2] for item in widget.queue]
+    assert len(asked) == 3
+    for start, end in asked:
+        red = any(a < end and start < b for a, b in HIGHLIGHTS["judge"])
+        label = "highlight" if red else "background"
+        widget._receive(widget, {"kind": "mark", "start": start, "end": end, "label": label}, [])
+    marks = tables.marks_of(copied, "judge")
+    assert marks["origin"].to_list() == ["review"] * len(marks)
+    shown.clear()
+    run("learn-from-answers", learn_again=True)
+    assert len(read_rounds(rounds_file(copied, "first"))) == 2
+    assert [type(each).__name__ for each in shown] == ["Figure"]
+    shown.clear()
+    run("ask-me", ask_me=True, ask_about="judge")
+    later = [item[:2] for item in shown[0].queue]
+    assert not any(start < b - 1e-6 and end > a + 1e-6 for start, end in later for a, b in asked)
+    assert "average precision" in capsys.readouterr().out
 
 
 def test_a_run_without_a_sequence_model_is_told(copied):

@@ -21,6 +21,7 @@ RECORDINGS = {
     "ntsc_60.mkv": {"fps": "60000/1001"},
     "start_offset.ts": {"fps": 30},
     "film.ts": {"fps": "24000/1001"},
+    "ntsc_60.ts": {"fps": "60000/1001", "sound": True},
     "variable.mp4": {"fps": 30, "vfr": True},
     "variable.mkv": {"fps": 30, "vfr": True},
     "pictures_late.mp4": {"fps": 30, "sound": True, "start": 0.7},

@@ -1,3 +1,4 @@
+import io
 import itertools
 import pickle
 import tarfile
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 
 from hlkit import shards
 from hlkit.project import HlkitError
-from hlkit.shards import FrameReader, consecutive, find_members, plan_shards, shard_name, write_shard
+from hlkit.shards import (
+    FrameReader,
+    consecutive,
+    find_members,
+    member_header,
+    plan_shards,
+    shard_name,
+    write_shard,
+)
 
 JPEGS = [b"\xff\xd8first", b"\xff\xd8second" * 100, b"\xff\xd8third"]
 
@@ -60,6 +69,25 @@ def test_a_shard_is_a_plain_tar_that_is_read_by_offset(tmp_path):
     assert [reader.read("a", "00003.tar", *place) for place in places.tolist()] == JPEGS
     copy = pickle.loads(pickle.dumps(reader))
     assert copy.read("a", "00003.tar", *places[1].tolist()) == JPEGS[1]
+
+
+@given(st.integers(0, 10**8 - 1), st.integers(0, 10**9))
+def test_a_members_header_is_that_of_pythons_own_tar(frame, size):
+    member = tarfile.TarInfo(f"{frame:08d}.jpg")
+    member.size = size
+    assert member_header(frame, size) == member.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("count", [1, 3, 18, 19, 40])
+def test_a_shard_is_byte_for_byte_pythons_own_tar(tmp_path, count):
+    jpegs = [b"\xff\xd8" * (number * 7 + 1) for number in range(count)]
+    write_shard(tmp_path / "00000.tar", range(count), iter(jpegs))
+    with tarfile.open(tmp_path / "own.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, jpeg in enumerate(jpegs):
+            member = tarfile.TarInfo(f"{number:08d}.jpg")
+            member.size = len(jpeg)
+            tar.addfile(member, io.BytesIO(jpeg))
+    assert (tmp_path / "00000.tar").read_bytes() == (tmp_path / "own.tar").read_bytes()
 
 
 def test_too_few_pictures_leave_no_shard(tmp_path):

@@ -8,7 +8,6 @@ from hlkit.project import HlkitError, safe_id
 from hlkit.sources import (
     Rendition,
     Source,
-    choose_rendition,
     default_id,
     is_many,
     parse_source,
@@ -154,7 +153,7 @@ def test_what_is_tried_first(quality, names):
 
 def test_a_quality_that_is_not_offered_lists_those_that_are():
     with pytest.raises(HlkitError, match=r"Quality '900p' is not offered\. This video has: 1080p60, 480p;"):
-        choose_rendition(offered("1080p60", "480p"), "900p")
+        rank_renditions(offered("1080p60", "480p"), "900p")
     for quality in ("analysis", "source", "480p"):
         with pytest.raises(HlkitError, match="This video has: nothing"):
-            choose_rendition([], quality)
+            rank_renditions([], quality)

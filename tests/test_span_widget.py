@@ -12,6 +12,7 @@ from tiny_frames import make_frames
 from hlkit import demo, stages
 from hlkit.labels import SPAN_SCHEMA, read_labels, write_labels
 from hlkit.project import HlkitError, HlkitWarning, Project
+from hlkit.review import review_queue
 from hlkit.timeline import find_threshold, pick_highlights
 from hlkit.widgets.journal import Journal
 from hlkit.widgets.pictures import CELLS, COLUMNS, Pictures
@@ -226,6 +227,67 @@ def test_the_reviewer_asks_in_the_order_of_the_queue_and_says_that_a_review_said
     assert widget.spans[0][1:] == [40, 45, "background", "review"]
     with pytest.raises(HlkitError, match="The queue lacks end"):
         stages.reviewer(bare, queue.drop("end"), video="vod")
+
+
+def test_an_answer_with_other_ends_decides_what_was_asked_in_one_act(page, tmp_path):
+    queue = pl.DataFrame({"start": [10.0, 40, 112], "end": [20.0, 50, 122]})
+    widget, ask = page(queue=queue, whole=False, origin="review")
+    journal_in(tmp_path).mark(44, 45, "highlight", origin="hand")
+    # Inside of what is asked, and over its end; what somebody marked before stays.
+    ask("mark", start=12, end=16, label="highlight")
+    ask("mark", start=48, end=53, label="highlight")
+    ask("mark", start=114, end=118, label="highlight")
+    answered = [
+        (10, 12, "background"),
+        (12, 16, "highlight"),
+        (16, 20, "background"),
+        (40, 44, "background"),
+        (44, 45, "highlight"),
+        (45, 48, "background"),
+        (48, 53, "highlight"),
+        (112, 114, "background"),
+        (114, 118, "highlight"),
+        (118, LENGTH, "background"),
+    ]
+    assert rows(widget) == answered
+    assert [span[4] for span in widget.spans] == ["review"] * 4 + ["hand"] + ["review"] * 5
+    table = read_labels(tmp_path / "vod.csv", video="vod")
+    assert (
+        review_queue(scores_of(LENGTH), table, limit=99, span_seconds=5)
+        .filter(pl.any_horizontal((pl.col("start") < end) & (pl.col("end") > start) for start, end, _ in answered))
+        .is_empty()
+    )
+    # A shorter span leaves what it gives up as looked at; one act takes back all of one answer.
+    ask("undo")
+    assert rows(widget) == answered[:7]
+    ask("move", id=widget.spans[1][0], start=12, end=14)
+    assert rows(widget)[:3] == [(10, 12, "background"), (12, 14, "highlight"), (14, 20, "background")]
+    ask("move", id=widget.spans[1][0], start=12, end=22)
+    assert rows(widget)[:3] == [(10, 12, "background"), (12, 22, "highlight"), (40, 44, "background")]
+    ask("undo")
+    ask("undo")
+    assert rows(widget) == answered[:7]
+    # Saying of a part that it is nothing says nothing of the rest; a labeller's chunks are decided by what covers them.
+    ask("mark", start=113, end=115, label="background")
+    assert rows(widget) == [*answered[:7], (113, 115, "background")]
+    labeller, ask = page(queue=queue)
+    ask("mark", start=117, end=119, label="highlight")
+    assert rows(labeller) == [*answered[:7], (113, 115, "background"), (117, 119, "highlight")]
+
+
+def scores_of(seconds):
+    return pl.DataFrame({"video": "vod", "time": np.arange(0, seconds, 0.5), "score": 0.5})
+
+
+def test_who_changes_a_mark_is_its_origin(page, tmp_path):
+    table = pl.DataFrame({"video": "vod", "start": [10.0, 30], "end": [20.0, 40], "label": "highlight"})
+    write_labels(table.with_columns(origin=pl.lit("import:a.csv")), tmp_path / "vod.csv")
+    widget, ask = page(classes=["highlight", "win"])
+    ask("move", id=widget.spans[0][0], start=11, end=20)
+    ask("relabel", id=widget.spans[1][0], label="win")
+    assert [span[4] for span in widget.spans] == ["hand", "hand"]
+    ask("undo")
+    assert [span[3:] for span in widget.spans] == [["highlight", "hand"], ["highlight", "import:a.csv"]]
 
 
 def test_the_explorer_shows_scores_and_kept_signals_and_writes_the_reels_list(finished, tmp_path):

@@ -13,10 +13,13 @@ from conftest import HIGHLIGHTS, SECONDS, finish, prepare
 from hlkit import stages
 from hlkit.chat import SCHEMA
 from hlkit.frames import read_index, stream_pictures
-from hlkit.labels import read_labels
+from hlkit.labels import SPAN_SCHEMA, read_labels
 from hlkit.metrics import CARD_SCHEMA, EVENT_CARD_SCHEMA
+from hlkit.mistakes import find_mistakes
 from hlkit.project import HlkitError, HlkitWarning, Project
 from hlkit.reel import plan_cuts
+from hlkit.stages import tables
+from hlkit.stages.judged import judged_frames
 from hlkit.stages.materials import stored_material
 from hlkit.stages.sequences import sequence_file
 from hlkit.video import find_ffmpeg, probe, run_ffmpeg
@@ -142,6 +145,54 @@ def test_a_part_of_a_video_is_judged_by_the_labels_of_that_part(copied):
     assert "of 1 (at least half" in said[-1]
 
 
+def looked_at(project, *spans, origin="hand"):
+    """Say of the video "judge" this and nothing else."""
+    table = pl.DataFrame([("judge", *span) for span in spans], schema=SPAN_SCHEMA, orient="row")
+    stages.label_spans(project, table, video="judge", origin=origin, say=lambda line: None)
+
+
+def test_what_nobody_looked_at_is_judged_by_no_stage(copied):
+    """Both highlights and 10 s before each; in the rest the model may say what it likes."""
+    looked_at(copied, (5, 15, "background"), (15, 23, "highlight"), (40, 50, "background"), (50, 57, "highlight"))
+    scores = pl.read_parquet(copied.scores("first", "judge"))
+    seen = (pl.col("time") >= 5) & (pl.col("time") < 23) | (pl.col("time") >= 40) & (pl.col("time") < 57)
+    made = scores.with_columns(score=pl.when(seen).then("score").otherwise(pl.lit(0.99)))
+    for table in (scores, made):
+        table.write_parquet(copied.scores("first", "judge"))
+        said = []
+        card = stages.score(copied, say=said.append)
+        assert said[0] == "judge: judged by the 0:00:35 of 0:01:30 that somebody looked at and that is scored."
+        assert said[1].startswith("Scorecard of 'first' on judge (not learned from, 0:00:35 of 0:01:30)")
+        assert card.filter(name="random")["ap"].item() == pytest.approx(15 / 35, abs=0.01)
+        assert card["ap"][0] > 0.9
+        assert re.search(r"What was picked lasts [0-9:]+ of 0:01:30; 0:00:\d\d of that is judged\.", said[1])
+        page = copied.scores("first", "judge").with_name("judge-report.html").read_text()
+        assert "counts neither for nor against" in page and "That time is 0:00:35 of 0:01:30." in page
+        copied.scores("second", "judge").parent.mkdir(exist_ok=True)
+        shutil.copytree(copied.model("first"), copied.model("second"), dirs_exist_ok=True)
+        table.with_columns(score=1 - pl.col("score")).write_parquet(copied.scores("second", "judge"))
+        said.clear()
+        both = stages.compare(copied, runs=["first", "second"], say=said.append)
+        assert said[0].startswith("Runs on judge, average precision over 0:00:35 of 0:01:30:")
+        assert both["ap"][0] == pytest.approx(card["ap"][0])
+    # A false alarm where nobody looked is none: all of the worst mistakes are from what was seen.
+    mistakes = find_mistakes(judged_frames(copied, "judge", read_index(copied.frames / "judge")), made)
+    assert mistakes.filter(~seen).is_empty() and mistakes.filter(kind="false alarm").height
+
+
+def test_answers_to_a_review_are_all_that_was_looked_at_even_if_each_was_yes(copied):
+    looked_at(copied, (15, 23, "highlight"), origin="review")
+    said = []
+    with pytest.raises(HlkitError, match="mark highlights and what is none"):
+        stages.score(copied, say=said.append)
+    assert said == ["judge: not judged, since all that is labelled and scored of it is highlights."]
+    assert tables.unseen_seconds(copied, "judge") == pytest.approx(SECONDS - 8, abs=0.1)
+    looked_at(copied, (15, 23, "highlight"))
+    assert tables.unseen_seconds(copied, "judge") == 0
+    stages.score(copied, say=said.append)
+    assert said[1].startswith("Scorecard of 'first' on judge (not learned from)")
+
+
 def test_runs_that_scored_other_moments_are_not_compared(copied):
     shutil.copytree(copied.model("first"), copied.model("second"))
     scores = pl.read_parquet(copied.scores("first", "judge"))
@@ -242,7 +293,7 @@ def test_changed_labels_make_training_stale_and_nothing_else(copied, sources):
     said = []
     stages.frames(copied, size=32, progress=False, say=said.append)
     assert len(said) == 2
-    stages.label(copied, changed, say=said.append)
+    stages.label(copied, changed, replace=True, say=said.append)
     assert said[-1] == "learn: 1 spans, 0:00:06 of 0:01:30."
     with pytest.raises(HlkitError, match=r"[Ll]abel more"):
         stages.train(copied, epochs=1, progress=False, say=said.append)
@@ -263,6 +314,7 @@ def test_a_stretch_can_be_scored_alone_with_the_same_answer(copied):
     assert part["time"].to_list() == whole.filter(pl.col("time").is_between(10, 20, closed="left"))["time"].to_list()
     # The stored frames went through JPEG, the recording did not, so the scores differ a little.
     scores = part.join(whole, on="time")
+    assert (scores["score"] - scores["score_right"]).abs().max() < 0.05
     assert ((scores["score"] > 0.5) == (scores["score_right"] > 0.5)).all()
 
 

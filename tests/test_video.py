@@ -40,6 +40,8 @@ def test_probe_reads_what_the_container_says(tmp_path):
         start_time=0.0,
         codec="h264",
         has_audio=True,
+        matrix=2,
+        container="mov,mp4,m4a,3gp,3g2,mj2",
     )
     assert str(probe(tmp_path / "a.mp4")) == "a.mp4: 0:00:02, 96x64 at 23.976 fps, h264, with sound"
 

@@ -323,6 +323,80 @@ def test_chunks_are_passed_with_one_key_and_a_drag_over_the_sheet_marks(lab, pro
         assert "2 of 9 stretches decided" in widget.root.locator(".hl-status").inner_text()
 
 
+def test_what_the_model_asks_is_answered_in_the_page_and_nothing_is_asked_twice(lab, project, tmp_path):
+    folder, _, address = lab
+    asking = (
+        "questions = stages.review(project, videos=[video], limit=4, span_seconds=12, progress=False)\n"
+        "stages.reviewer(project, questions, video=video)"
+    )
+    jupyter_page.write_notebook(folder / "review.ipynb", START.format(root=str(project.root)) + asking)
+    with jupyter_page.chromium(viewport={"width": 1300, "height": 1300}) as page:
+        jupyter_page.open_notebook(page, address, "review.ipynb")
+        jupyter_page.run_cell(page, 0)
+        widget = Widget(page)
+        widget.until("view.usesVideo")
+        items = widget.ask("view.items.map(([start, end]) => [start, end])")
+        asked = [(round(start, 6), round(end, 6)) for start, end in items]
+        assert len(asked) == 4
+        assert widget.ask("view.items.every(([, , reason]) => ['likely', 'uncertain', 'new'].includes(reason))")
+        widget.focus()
+        # Yes with a key, no with a button, each goes on to the next by itself.
+        assert widget.ask("view.item") == 0
+        widget.press("1")
+        widget.until("view.item === 1 && view.pending.size === 0")
+        widget.click("not")
+        widget.until("view.item === 2 && view.pending.size === 0")
+        answered = [(*asked[0], "highlight"), (*asked[1], "background")]
+        assert on_disk(project) == sorted(answered)
+        # Yes with another end: accepted, then its right edge is dragged to the left.
+        widget.press("1")
+        widget.until("view.item === 3 && view.pending.size === 0")
+        start, end = asked[2]
+        goal = widget.place(end - 5, "labels")
+        box = widget.root.locator(".hl-overlay").bounding_box()
+        expected = widget.ask(f"view.snap(view.timeAt({goal[0] - box['x']}))")
+        assert start < expected < end and abs(expected - (end - 5)) < 1.5
+        widget.drag(widget.place(end, "labels"), goal)
+        widget.until(f"view.spans.some((span) => span[2] === {expected}) && view.pending.size === 0")
+        answered += [(start, expected, "highlight"), (expected, end, "background")]
+        final = sorted(answered)
+        assert on_disk(project) == final
+        page.screenshot(path=tmp_path / "review.png")
+        widget.press("n")
+        assert widget.ask("view.item") == 3
+        assert "3 of 4 stretches decided" in widget.root.locator(".hl-status").inner_text()
+
+        # After a reload nothing is lost, and what is asked next is what nobody answered.
+        page.reload()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        jupyter_page.run_cell(page, 0)
+        again = Widget(page)
+        again.settled(len(final))
+        table = read_labels(project.labels(VIDEO), video=VIDEO)
+        assert on_disk(project) == final
+        assert table["origin"].to_list() == ["review"] * len(final)
+        later = again.ask("view.items.map(([start, end]) => [start, end])")
+        assert len(later) == 4 and again.ask("view.item") == 0
+        assert not any(start < b - 1e-6 and end > a + 1e-6 for start, end in later for a, b, _ in final)
+
+        # I and O inside of what is asked are an answer too, and 0 leaves it alone.
+        again.focus()
+        again.press("Shift+ArrowRight", "Shift+ArrowRight", "i", "Shift+ArrowRight", "Shift+ArrowRight", "o")
+        again.settled(len(final) + 3)
+        first, last = later[0]
+        inside = [
+            (first, first + 2, "background"),
+            (first + 2, first + 4, "highlight"),
+            (first + 4, last, "background"),
+        ]
+        after = [span for span in on_disk(project) if span not in final]
+        assert [(a, b) for a, b, _ in after] == [pytest.approx(span[:2], abs=0.04) for span in inside]
+        assert [label for *_, label in after] == [label for *_, label in inside]
+        again.press("0")
+        again.until("view.item === 1 && view.pending.size === 0")
+        assert [span for span in on_disk(project) if span not in final] == after
+
+
 def test_the_recording_plays_and_without_it_the_stored_frames_do(lab, project, tmp_path):
     folder, _, address = lab
     bare = Project(folder / "bare")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from hlkit.labels import covered
 from hlkit.project import HlkitError, Project
 from hlkit.stages import tables
 from hlkit.stages.common import Say, window_of
+from hlkit.stages.judged import judged_frames, judged_part, lacking
 
 _COMPARISON = {"video": pl.String, "run": pl.String} | dict.fromkeys(
     ("ap", "ap_smoothed", "difference", "low", "high"), pl.Float64
@@ -20,7 +20,7 @@ _COMPARISON = {"video": pl.String, "run": pl.String} | dict.fromkeys(
 def compare(
     project: Project, *, runs: Sequence[str], videos: Sequence[str] | None = None, say: Say = print
 ) -> pl.DataFrame:
-    """Set runs side by side on the labelled videos that all of them have scored.
+    """Set runs side by side on the labelled videos that all of them have scored, by the time that somebody looked at.
 
     Args:
         project: must hold the runs' scores, and labels of the videos.
@@ -42,16 +42,20 @@ def compare(
     if len(set(runs)) < 2:
         raise HlkitError(f"Give two different runs to compare; this is {', '.join(runs) or 'none'}.")
     scored = [set(tables.scored_videos(project, run, videos)) for run in runs]
-    labels = {video: tables.labels_of(project, video) for video in sorted(set.intersection(*scored))}
+    labelled = [video for video in sorted(set.intersection(*scored)) if project.labels(video).is_file()]
     rows: list[tuple[str | float | None, ...]] = []
-    window = window_of(project, None)
-    for video, spans in labels.items():
-        if spans is None:
-            continue
+    window, judged = window_of(project, None), {}
+    for video in labelled:
         base, times = None, None
         for run in runs:
             frames = add_intensity(tables.read_scores(project, video, run=run), window_seconds=window)
-            truth, scores = covered(frames, spans), frames["score"].to_numpy()
+            labelled_frames = judged_frames(project, video, frames)
+            judged[video] = judged_part(project, video, labelled_frames)
+            if base is None and (reason := lacking(labelled_frames)):
+                say(f"{video}: not judged, since {reason}.")
+                break
+            frames = labelled_frames.filter(pl.col("label") >= 0)
+            truth, scores = frames["label"].to_numpy(), frames["score"].to_numpy()
             figures = average_precision(truth, scores), average_precision(truth, frames["intensity"])
             if base is None or times is None:
                 base, times, interval = scores, frames["time"], (None, None, None)
@@ -68,18 +72,19 @@ def compare(
         every = ", ".join(runs)
         raise HlkitError(f"No labelled video is scored by all of {every}. Score one by each: `hlkit infer --run RUN`.")
     table = pl.DataFrame(rows, schema=_COMPARISON, orient="row")
-    say(_comparison_text(project, runs, table))
+    say(_comparison_text(project, runs, table, judged))
     return table
 
 
-def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame) -> str:
+def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame, judged: Mapping[str, str]) -> str:
     """The comparison in words, with the settings in which the runs differ."""
     width = max(len(run) for run in runs) + 2
     lines = []
     for (video,), part in table.group_by(["video"], maintain_order=True):
         teachers = [run for run in runs if video in tables.learned_from(project, run)]
         learned = f" (learned from by {', '.join(teachers)})" if teachers else ""
-        lines.append(f"Runs on {video}{learned}, average precision:")
+        where = f" over {judged[video]}" if judged[video] else ""
+        lines.append(f"Runs on {video}{learned}, average precision{where}:")
         lines.append(f"  {'':<{width}}{'frames':>8}{'smoothed':>10}   difference, 95 % interval")
         for _, run, ap, smoothed, difference, low, high in part.iter_rows():
             against = "" if difference is None else f"   {difference:+.3f}, {low:+.3f} to {high:+.3f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,8 +175,6 @@ def frames(
         if already_done(project, "frames", video, made_from, redo, say):
             continue
         folder = project.frames / video
-        if redo:
-            shutil.rmtree(folder, ignore_errors=True)
         kind = choose_accelerator(source, accelerator, fps=fps, size=size, say=say)
         index = extract_frames(
             source,
@@ -190,6 +187,7 @@ def frames(
             box=box,
             accelerator=kind,
             decoding=decoding,
+            redo=redo,
             progress=progress,
         )
         project.mark_done("frames", video, made_from, [project.index(video), *sorted(folder.glob("*.tar"))])

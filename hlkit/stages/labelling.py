@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from hlkit.agreement import Agreement, agreement
+from hlkit.imports import MARK_SCHEMA, Record, import_origin, join_import
 from hlkit.labels import (
     BACKGROUND,
     ORIGIN,
+    SPAN_SCHEMA,
     Fps,
     LabelFormat,
     check_spans,
@@ -37,13 +41,15 @@ def label(
     fps: Fps | None = None,
     format: LabelFormat | None = None,
     classes: Mapping[str, str] | None = None,
-    add: bool = False,
+    replace: bool = False,
     redo: bool = False,
     say: Say = print,
 ) -> pl.DataFrame:
     """Take the label spans of a file into the project: `labels/<id>.csv` for each video that it names.
 
-    Labels that a video had before are replaced, and kept once more in `labels/<id>.csv.old`.
+    A file replaces what the same file (by its name) gave before, and no other labels: what was marked, changed or taken
+    away by hand since then stays so. Where it contradicts what is marked, that stays, and it is told (the rules stand
+    in `hlkit.imports`). An unchanged file changes nothing.
 
     Args:
         project: must already have the videos, so that the spans can be checked against their lengths.
@@ -54,21 +60,32 @@ def label(
         format: which it is, where what it holds would be taken for another.
         classes: other labels for those of the file, such as `{"Boss fight": "highlight", "*": ""}`; see
             `hlkit.labels.map_labels`.
-        add: to the labels that are there, which else are replaced.
-        redo: take them again.
+        replace: all labels of these videos, those by hand too, by those of the file; the old ones are kept once more in
+            `labels/<id>.csv.old`.
+        redo: take an unchanged file again; what was taken away of it by hand comes back, marks by hand stay.
         say: takes the lines for the user.
 
     Returns:
-        What was taken: columns of `SPAN_SCHEMA` and `origin`, "import:" and the format unless the file has its own.
+        What the file says: columns of `SPAN_SCHEMA` and `origin`, "import:" and the file's name unless it has its own.
 
     Raises:
         HlkitError: lists every fault of the file at once; no label changes then.
     """
-    spans = _imported(project, Path(source), video, fps, format, classes)
-    kept = {name: tables.marks_of(project, name) for name in spans["video"].unique(maintain_order=True)} if add else {}
-    before = [table for table in kept.values() if table is not None]
-    merged = merge_spans(pl.concat([*before, spans], how="diagonal")) if before else spans
-    _keep_labels(project, merged, str(source), replaces=not add, redo=redo, say=say)
+    source = Path(source)
+    spans = _imported(project, source, video, fps, format, classes)
+    named = spans["video"].unique(maintain_order=True).to_list() or ([video] if video else [])
+    if spans.is_empty():
+        say(f"{source} holds no labels.")
+    for name in named:
+        mine = spans.filter(pl.col("video") == name)
+        made_from = {"file": source.name, "spans": mine.write_csv(), "replaces": replace}
+        if project.labels(name).is_file() and already_done(
+            project, "label", f"{name}, {source.name}", made_from, redo, say
+        ):
+            continue
+        with _alone(project, name):
+            _take(project, mine, name, source.name, replace, redo, say)
+        project.mark_done("label", f"{name}, {source.name}", made_from, [])
     names = sorted(set(spans["label"]))
     if len(names) > 1:
         more = f" and {len(names) - LABELS_SAID} more" if len(names) > LABELS_SAID else ""
@@ -83,9 +100,14 @@ def label_text(project: Project, text: str, *, video: str, say: Say = print) -> 
         HlkitError: for a stretch that can't be read or lies outside the video; no label changes then.
     """
     spans = parse_spans(text, video=video).with_columns(pl.lit("hand").alias(ORIGIN))
-    known = tables.marks_of(project, video)
-    merged = merge_spans(spans if known is None else pl.concat([known, spans], how="diagonal"))
-    return _keep_labels(project, merged, "The typed times", replaces=False, redo=False, say=say)
+    length = tables.length(project, video)
+    spans = check_spans(spans, {video: length}, source="The typed times")
+    with _alone(project, video):
+        known = tables.marks_of(project, video)
+        merged = merge_spans(spans if known is None else pl.concat([known, spans], how="diagonal"))
+        if not already_done(project, "label", video, {"spans": merged.write_csv()}, False, say):
+            _write_marks(project, merged, video, length, say)
+    return merged
 
 
 def label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: str, say: Say = print) -> pl.DataFrame:
@@ -197,27 +219,57 @@ def _imported(
         tables.length(project, video)  # says what is missing before the file is blamed
     format = format or label_format(source)
     spans = read_labels(source, video=video, durations=tables.Lengths(project), fps=fps, format=format)
-    spans = _with_origin(spans, f"import:{format}")
+    spans = _with_origin(spans, import_origin(source.name))
     return map_labels(spans, classes) if classes else spans
 
 
 def _with_origin(spans: pl.DataFrame, origin: str) -> pl.DataFrame:
-    known = pl.col(ORIGIN) if ORIGIN in spans.columns else pl.lit(None, dtype=pl.String)
-    return spans.with_columns(known.fill_null(origin).alias(ORIGIN))
+    return spans.with_columns(_origin_of(spans).fill_null(origin))
 
 
-def _keep_labels(
-    project: Project, spans: pl.DataFrame, source: str, *, replaces: bool, redo: bool, say: Say
-) -> pl.DataFrame:
-    durations = {video: tables.length(project, video) for video in spans["video"].unique(maintain_order=True)}
-    spans = check_spans(spans, durations, source=source)
-    for video, length in durations.items():
-        mine = spans.filter(pl.col("video") == video)
-        if not already_done(project, "label", video, {"spans": mine.write_csv()}, redo, say):
-            if replaces:
-                _keep_old(project, video, say)
-            _write_marks(project, mine, video, length, say)
-    return spans
+def _origin_of(spans: pl.DataFrame) -> pl.Expr:
+    return pl.col(ORIGIN) if ORIGIN in spans.columns else pl.lit(None, dtype=pl.String).alias(ORIGIN)
+
+
+def _take(project: Project, spans: pl.DataFrame, video: str, name: str, replace: bool, redo: bool, say: Say) -> None:
+    """Let the spans of a file join the labels of one video, or replace them."""
+    there = tables.marks_of(project, video)
+    if replace and there is not None:
+        _keep_old(project, video, say)
+    known = None if replace or there is None else there
+    labels = (
+        pl.DataFrame(schema=MARK_SCHEMA)
+        if known is None
+        else known.select(pl.col(SPAN_SCHEMA.names()), _origin_of(known))
+    )
+    file = f"{video}, {name}"
+    before = None if redo or known is None else _record(project.made_from("import", file))
+    joined = join_import(labels, spans, name=name, before=before)
+    length = tables.length(project, video)
+    _write_marks(project, check_spans(joined.labels, {video: length}), video, length, say)
+    for line in joined.told(name):
+        say(f"{video}: {line}")
+    project.mark_done("import", file, {"file": name, **joined.record._asdict()}, [])
+
+
+def _record(kept: Mapping[str, Any]) -> Record | None:
+    try:
+        return Record(*([tuple(row) for row in kept[part]] for part in Record._fields))
+    except (KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def _alone(project: Project, video: str) -> Iterator[None]:
+    """Nobody marks the video in a page while the block runs, so what is read in it is what is written over."""
+    journal = project.labels(video).with_suffix(".jsonl")
+    if not journal.is_file():
+        yield
+        return
+    from hlkit.widgets.journal import locked
+
+    with locked(journal):
+        yield
 
 
 def _keep_old(project: Project, video: str, say: Say) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from hlkit.frames import read_index
-from hlkit.labels import DEFAULT_LABEL, read_labels
+from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, current_run, window_of
@@ -57,10 +57,12 @@ def labeller(
 def reviewer(project: Project, queue: pl.DataFrame, *, video: str, classes: Sequence[str] = ()) -> SpanWidget:
     """A widget that asks about spans one after the other: yes, no, or yes with other ends.
 
+    A highlight with other ends decides the span that it touches: what is left of that was looked at and is background.
+
     Args:
         project: as for `labeller`.
-        queue: the spans in the order in which they are asked: `start`, `end`, and optionally `video` (others are left
-            out) and `reason`, a few words for the person.
+        queue: the spans in the order in which they are asked, such as `hlkit.stages.review` gives: `start`, `end`, and
+            optionally `video` (others are left out) and `reason`, a few words for the person.
         video: the id of the recording.
         classes: as for `labeller`.
 
@@ -74,7 +76,7 @@ def reviewer(project: Project, queue: pl.DataFrame, *, video: str, classes: Sequ
         raise HlkitError(f"The queue lacks {', '.join(sorted(missing))}; it has {', '.join(queue.columns)}.")
     if "video" in queue.columns:
         queue = queue.filter(pl.col("video") == video)
-    return _widget(project, video, classes=classes, queue=queue, whole=False, origin="review")
+    return _widget(project, video, classes=classes, queue=queue, whole=False, origin=REVIEW)
 
 
 def explorer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from hlkit.cuts import Cut, count_beyond, plan_cuts
 from hlkit.events import row_seconds
 from hlkit.gops import CutMode
 from hlkit.labels import TIME_TOLERANCE, covered, read_labels, write_labels
 from hlkit.layout import Look, Shape, check_copying
-from hlkit.project import HlkitError, Project, fingerprint, format_time
+from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
 from hlkit.sampling import Box
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
@@ -207,7 +209,7 @@ def reel(
         progress: show a progress bar.
         say: takes the lines for the user.
     """
-    from hlkit.reel import plan_cuts, write_cut_list, write_reel
+    from hlkit.reel import write_cut_list, write_reel
     from hlkit.remote import find_source, write_remote_reel
 
     look = Look(title, fade_seconds, shape, face)
@@ -226,7 +228,7 @@ def reel(
             continue
         highlights = read_labels(table, video=video)
         scores = tables.read_scores(project, video, run=current_run(project, None)) if needs_scores else None
-        cuts = plan_cuts(highlights, probe(recording))
+        cuts = _plan(highlights, recording, table)
         if source == "remote" and cuts:
             distant = find_source(tables.source_of(project, video))
             cuts = write_remote_reel(
@@ -242,3 +244,18 @@ def reel(
         seconds = sum(cut.end - cut.start for cut in cuts) - (len(cuts) - 1) * fade_seconds
         say(f"{video}: a reel of {len(cuts)} highlights, {format_time(seconds)}: {target}")
     return reels
+
+
+def _plan(highlights: pl.DataFrame, recording: Path, table: Path) -> tuple[Cut, ...]:
+    """The cuts of the highlights of one video; says which lie outside of it."""
+    info = probe(recording)
+    cuts, length = plan_cuts(highlights, info), format_time(info.duration, decimals=1)
+    if len(highlights) and not cuts:
+        raise HlkitError(
+            f"No highlight of {table} shows a picture of {recording.name}, which is {length} long. Correct the times, "
+            "or delete the file and run `hlkit timeline` again."
+        )
+    if beyond := count_beyond(highlights, info):
+        which = f"{beyond} of {len(highlights)} highlights of {table} reach beyond the end of {recording.name}"
+        warnings.warn(f"{which}, {length}; what lies beyond is left out.", HlkitWarning, stacklevel=3)
+    return cuts

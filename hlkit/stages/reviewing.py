@@ -1,6 +1,7 @@
 """The loop of student and teacher: what to look at next, learning from the answers, and how far that got.
 
-Answers are labels: `label_spans` takes them, with `background` for what was rejected.
+Answers are labels with the origin `review`, and `background` for what was rejected: a person gives them in the widget
+of `hlkit.stages.reviewer`, a program by `hlkit.stages.label_spans`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from hlkit.labels import SPAN_SCHEMA
+from hlkit.labels import REVIEW, SPAN_SCHEMA, partly_seen
 from hlkit.project import HlkitError, Project, format_time
-from hlkit.review import SPAN_SECONDS, review_queue
+from hlkit.review import QUEUE_SCHEMA, SPAN_SECONDS, review_queue
 from hlkit.stages import tables
 from hlkit.stages.common import Say, current_run
 from hlkit.stages.keeping import keep_finished_run
@@ -23,8 +24,6 @@ from hlkit.stages.sequences import has_sequence, read_rounds, reads_pictures, ro
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-REVIEW = "review"
 
 
 def review(
@@ -43,7 +42,8 @@ def review(
 
     Args:
         project: must hold frames of the videos.
-        videos: what to look through; unless given those that the run has scored, or else all.
+        videos: what to look through; unless given those that the run has scored, or else all, without those that count
+            as looked at throughout (see `hlkit.labels.partly_seen`).
         run: the model; the project's last run.
         limit, span_seconds: as for `review_queue`.
         progress: show a progress bar where something is worked out for the first time.
@@ -53,7 +53,9 @@ def review(
         HlkitError: when there are no frames, or no video.
     """
     run = current_run(project, run)
-    chosen = tables.chosen_videos(project, videos or _scored(project, run))
+    chosen = tables.chosen_videos(project, videos) if videos else _to_look_through(project, run, say)
+    if not chosen:
+        return pl.DataFrame(schema=QUEUE_SCHEMA)
     scores, features = zip(*(_known(project, video, run, progress, say) for video in chosen), strict=True)
     marks = [table for video in chosen if (table := tables.marks_of(project, video)) is not None]
     looked = pl.concat([pl.DataFrame(schema=SPAN_SCHEMA), *(table.select(SPAN_SCHEMA.names()) for table in marks)])
@@ -62,6 +64,8 @@ def review(
     )
     for video, start, end, reason, score in queue.iter_rows():
         say(f"{video}: {format_time(start)} to {format_time(end)}, {reason} (score {score:.2f}).")
+    if queue.is_empty():
+        say(f"{', '.join(chosen)}: all of it was looked at, so there is nothing left to ask.")
     return queue
 
 
@@ -119,6 +123,24 @@ def review_chart(project: Project, *, run: str | None = None) -> Figure:
 
     run = current_run(project, run)
     return rounds_chart(read_rounds(rounds_file(project, run)), title=run)
+
+
+def _to_look_through(project: Project, run: str, say: Say) -> list[str]:
+    """The videos that a run has scored, or else all, as far as there is something in them that nobody looked at."""
+    known = tables.chosen_videos(project, None)
+    for videos in (_scored(project, run), known):
+        if chosen := [video for video in videos if not _seen_throughout(project, video)]:
+            return chosen
+    say(
+        f"{', '.join(known)}: labelled, with nothing rejected, so all of it counts as looked at and there is nothing "
+        "to ask. Name a video to be asked about it all the same; from its first no on, only what is marked counts."
+    )
+    return []
+
+
+def _seen_throughout(project: Project, video: str) -> bool:
+    marks = tables.marks_of(project, video)
+    return marks is not None and not marks.is_empty() and partly_seen(marks).is_empty()
 
 
 def _scored(project: Project, run: str) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +11,14 @@ import polars as pl
 
 from hlkit.events import row_seconds
 from hlkit.frames import read_index
-from hlkit.labels import TIME_TOLERANCE, covered, read_labels
+from hlkit.labels import BACKGROUND, TIME_TOLERANCE
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
-from hlkit.stages.sequences import learned_chat_delay
-from hlkit.video import probe
+from hlkit.stages.judged import Judged, judged_frames, lacking
 
 if TYPE_CHECKING:
     from hlkit.page import Block, Table
-
-# Less than this may be missing of a video that is scored as a whole.
-PART_SECONDS = 2.0
 
 SUFFIXES = (".csv", "-events.csv", "-report.html", "-report.png")
 
@@ -67,6 +61,9 @@ def score(
 ) -> pl.DataFrame:
     """Judge a run on the labelled videos that it has scored, beside loudness, picture change, chat and chance.
 
+    All is judged by the time that somebody looked at: the whole video, or, where labels say what was rejected, what
+    they cover (see `hlkit.labels.partly_seen`). What nobody looked at counts neither for nor against.
+
     Writes into `scores/<run>`: `<id>.csv` (`hlkit.metrics.scorecard`), `<id>-events.csv` (`hlkit.metrics.event_card`)
     and the one-page report, `<id>-report.html` and `<id>-report.png`.
 
@@ -81,22 +78,25 @@ def score(
         The table of `hlkit.metrics.scorecard` for each video, with `video` first.
 
     Raises:
-        HlkitError: when no scored video has labels.
+        HlkitError: when no scored video has labels of highlights and of what is none.
     """
     from hlkit.metrics import CARD_SCHEMA, EVENT_CARD_SCHEMA, event_card, macro_average, scorecard
 
     run = current_run(project, run)
     chosen = tables.scored_videos(project, run, videos)
-    labels = {video: spans for video in chosen if (spans := tables.labels_of(project, video)) is not None}
+    labels = {video: marks for video in chosen if (marks := tables.marks_of(project, video)) is not None}
     if not labels:
         raise HlkitError(f"None of {', '.join(chosen)} has labels to judge by. Label one (notebook 04, `hlkit label`).")
     window, results = window_of(project, None), []
-    for video, spans in labels.items():
-        spans = _scored_part(spans, tables.read_scores(project, video, run=run))
+    for video, marks in labels.items():
+        spans = _scored_part(marks.filter(pl.col("label") != BACKGROUND), tables.read_scores(project, video, run=run))
         judged = Judged(project, run, video, spans, window)
+        if reason := lacking(judged.frames):
+            say(f"{video}: not judged, since {reason}.")
+            continue
         scores = project.scores(run, video)
         targets = [scores.with_name(f"{video}{suffix}") for suffix in SUFFIXES]
-        made_from = {"scores": fingerprint(scores), "labels": spans.write_csv(), "window": window}
+        made_from = {"scores": fingerprint(scores), "labels": marks.write_csv(), "window": window}
         made_from["columns"] = [*CARD_SCHEMA.names(), *EVENT_CARD_SCHEMA.names()]
         made_from["picked"] = None if judged.picked is None else judged.picked.write_csv()
         made_from["signals"] = judged.available()
@@ -111,14 +111,19 @@ def score(
             _write_page(judged, card, events, signals)
             project.mark_done("score", f"{run}-{video}", made_from, targets)
         card = pl.read_csv(targets[0], schema_overrides=CARD_SCHEMA)
-        if (unseen := tables.unseen_seconds(project, video)) >= PART_SECONDS:
-            say(f"{video}: nobody looked at {format_time(unseen)} of it, and all of that counts as background here.")
+        if judged.unseen:
+            say(f"{video}: judged by the {judged.part} that somebody looked at and that is scored.")
         lines = [
             f"{judged.title}: average precision; the best-scored seconds, as many as are labelled:",
             *_rows(card, window),
         ]
         say("\n  ".join(["\n".join(lines), *judged.verdict(), f"The whole report: {targets[2]}"]))
         results.append(card.select(pl.lit(video).alias("video"), pl.all()))
+    if not results:
+        raise HlkitError(
+            f"Nothing can be judged by the labels of {', '.join(labels)}. In the part that is scored, mark highlights "
+            "and what is none (notebook 04, `hlkit label`)."
+        )
     cards = pl.concat(results)
     if len(results) > 1:
         say("\n".join([f"Mean over {len(results)} videos:", *_rows(macro_average(cards).drop("videos"), window)]))
@@ -140,76 +145,6 @@ def report_pages(project: Project, *, run: str | None = None) -> list[Path]:
     return sorted(project.scores(current_run(project, run), "any").parent.glob("*-report.png"))
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A run's scores of one labelled video, and what they are judged beside."""
-
-    project: Project
-    run: str
-    video: str
-    labels: pl.DataFrame
-    window_seconds: float
-
-    @property
-    def title(self) -> str:
-        """Whose scores, of what, and whether the model had learned from it."""
-        learned = self.video in tables.learned_from(self.project, self.run)
-        length, scored = tables.length(self.project, self.video), float(row_seconds(self.frames).sum())
-        part = f", {format_time(scored)} of {format_time(length)}" if scored < length - PART_SECONDS else ""
-        return f"Scorecard of '{self.run}' on {self.video} ({'' if learned else 'not '}learned from{part})"
-
-    @cached_property
-    def frames(self) -> pl.DataFrame:
-        """The score table with `label`, 1 in a labelled span."""
-        frames = tables.read_scores(self.project, self.video, run=self.run)
-        return frames.with_columns(pl.Series("label", covered(frames, self.labels), dtype=pl.Int8))
-
-    @cached_property
-    def picked(self) -> pl.DataFrame | None:
-        """The highlights that notebook 07 picked; None before it was run."""
-        table = self.project.reel(self.video, ".csv")
-        return read_labels(table, video=self.video) if table.is_file() else None
-
-    def available(self) -> list[str]:
-        """Which of recording, frames and chat the simple signals can be taken from."""
-        has = {
-            "recording": self.video in self.project.video_ids(),
-            "frames": self.project.index(self.video).is_file(),
-            "chat": self.project.chat(self.video).is_file(),
-        }
-        return [name for name, there in has.items() if there]
-
-    def signals(self) -> dict[str, np.ndarray]:
-        """The run's score and the simple signals at the same times: of recording, frames and chat, what there is."""
-        from hlkit.signals import chat_activity, loudness, picture_change
-
-        project, video, frames, has = self.project, self.video, self.frames, self.available()
-        signals = {"hlkit": frames["score"].to_numpy()}
-        if "recording" in has and probe(project.video(video)).has_audio:
-            signals["loudness"] = loudness(project.video(video), frames["time"], progress=False)["loudness"].to_numpy()
-        if "frames" in has:
-            change = picture_change(read_index(project.frames / video), project.frames, progress=False)
-            joined = frames.join(change, on=["video", "time"], how="left", maintain_order="left")
-            signals["picture change"] = joined["picture_change"].cast(pl.Float64).to_numpy()
-        if (chat := tables.chat_of(project, video)) is not None:
-            delay = learned_chat_delay(project, self.run)
-            signals["chat rate"] = chat_activity(chat, frames["time"], delay_seconds=delay)["chat_rate"].to_numpy()
-        return signals
-
-    def verdict(self) -> list[str]:
-        """How long the picked highlights are and how many labelled ones are in them; nothing before any were picked."""
-        from hlkit.metrics import events_hit
-
-        if self.picked is None:
-            return []
-        hit = events_hit(self.picked, self.labels)
-        seconds = float((self.picked["end"] - self.picked["start"]).sum())
-        return [
-            f"What was picked lasts {format_time(seconds)} of {format_time(tables.length(self.project, self.video))}.",
-            f"Highlights found: {hit.hit} of {hit.total} (at least half of each is in what was picked).",
-        ]
-
-
 def _rows(table: pl.DataFrame, window_seconds: float) -> list[str]:
     """The scorecard's head and a line for each signal."""
     head = f"  {'':<16}{'frames':>8}{f'over {window_seconds:g} s':>12}   {'95 % interval':<16}{'AUROC':>8}"
@@ -223,6 +158,12 @@ def _rows(table: pl.DataFrame, window_seconds: float) -> list[str]:
     return lines
 
 
+_PARTLY = (
+    "Judged by the time that is scored and that somebody looked at; all else counts neither for nor against. Where "
+    "hlkit chose what to look at, that is no fair sample: there are more highlights in it than elsewhere. That time is"
+)
+
+
 def _write_page(judged: Judged, card: pl.DataFrame, events: pl.DataFrame, signals: dict[str, np.ndarray]) -> None:
     """The report: tables, precision over recall, timeline, worst mistakes, what was learned from and how."""
     from hlkit.charts import timeline_chart
@@ -231,12 +172,17 @@ def _write_page(judged: Judged, card: pl.DataFrame, events: pl.DataFrame, signal
     from hlkit.timeline import add_intensity
 
     curve = add_intensity(judged.frames, window_seconds=judged.window_seconds)
-    curves = precision_recall_chart(judged.frames["label"], signals, title="Precision over recall, frame by frame")
+    seen = judged.frames["label"].to_numpy() >= 0
+    known = {name: signal[seen] for name, signal in signals.items()}
+    curves = precision_recall_chart(
+        judged.frames["label"].filter(seen), known, title="Precision over recall, frame by frame"
+    )
     timeline = timeline_chart(curve, highlights=judged.picked, labels=judged.labels, title=judged.video)
     model_card = tables.checkpoint(judged.project, judged.run).with_name("card.md")
     blocks = [
         Heading(judged.title, 1),
         *([Paragraph(" ".join(judged.verdict()))] if judged.picked is not None else []),
+        *([Paragraph(f"{_PARTLY} {judged.part}.")] if judged.unseen else []),
         Heading("Frames"),
         _table(card, CARD_NAMES),
         Paragraph(
@@ -282,8 +228,8 @@ def _mistakes(judged: Judged) -> list[Block]:
     heading = Heading("Worst mistakes")
     if not judged.project.index(judged.video).is_file():
         return [heading, Paragraph("Not shown: the pictures of this video are not stored here (notebook 02).")]
-    frames = read_index(judged.project.frames / judged.video)
-    frames = frames.with_columns(pl.Series("label", covered(frames, judged.labels), dtype=pl.Int8))
+    index = read_index(judged.project.frames / judged.video)
+    frames = judged_frames(judged.project, judged.video, index)
     gallery = mistakes_gallery(find_mistakes(frames, judged.frames.drop("label")), judged.project.frames)
     return [heading, picture_of(gallery, "Pictures of the worst false alarms and misses")]
 

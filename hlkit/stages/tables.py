@@ -21,8 +21,8 @@ from hlkit.labels import (
     SPAN_SCHEMA,
     Rest,
     label_frames,
-    map_labels,
     merge_spans,
+    partly_seen,
     read_labels,
 )
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
@@ -214,7 +214,7 @@ def labelled_frames(
         HlkitError: when no span has one of the classes that are given.
     """
     marks = [table for video in videos if (table := marks_of(project, video)) is not None]
-    spans = pl.concat([table.select(SPAN_SCHEMA.names()) for table in marks])
+    spans = pl.concat(marks, how="diagonal")
     if classes is None:
         classes = (BACKGROUND, *(sorted(set(spans["label"]) - {BACKGROUND}) or [DEFAULT_LABEL]))
     else:
@@ -223,7 +223,8 @@ def labelled_frames(
             raise HlkitError(
                 f"No span is labelled {quoted(missing)}; the labels are {quoted(held)}. Correct the classes."
             )
-        spans = map_labels(spans, {BACKGROUND: classes[0]}).filter(pl.col("label").is_in(classes))
+        spans = spans.with_columns(pl.col("label").replace(BACKGROUND, classes[0]))
+        spans = spans.filter(pl.col("label").is_in(classes))
     index = pl.concat([read_index(project.frames / video) for video in videos])
     return label_frames(index, spans, classes=classes, rest=rest), tuple(classes)
 
@@ -236,9 +237,9 @@ def marked_share(project: Project, run: str) -> float:
 
 
 def unseen_seconds(project: Project, video: str) -> float:
-    """How much of a video nobody looked at: what no span covers, where there is one of background, and else nothing."""
+    """How much of a video nobody looked at: what no span covers if it is one of `partly_seen`, and else nothing."""
     marks = marks_of(project, video)
-    if marks is None or not (marks["label"] == BACKGROUND).any():
+    if marks is None or partly_seen(marks).is_empty():
         return 0.0
     return max(length(project, video) - _seconds(merge_spans(marks.with_columns(label=pl.lit("")))), 0.0)
 

@@ -29,9 +29,10 @@ from typing import Any
 
 import polars as pl
 
-from hlkit.labels import SPAN_SCHEMA
+from hlkit.labels import ORIGIN, SPAN_SCHEMA
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.widgets.marks import (
+    BACKGROUND,
     DECIMALS,
     Change,
     Mark,
@@ -43,8 +44,25 @@ from hlkit.widgets.marks import (
     plan_removal,
 )
 
-# The fifth column that label tables may have.
-ORIGIN = "origin"
+Stretches = Sequence[tuple[float, float]]
+
+
+@contextmanager
+def locked(journal: Path) -> Iterator[None]:
+    """Let nobody else act on a video's marks for the length of the block. `journal` is made if it is not there.
+
+    The system lets go of a lock whose owner was killed. Where locks can't be had, that is told (HlkitWarning).
+    """
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with journal.open("ab") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except (ImportError, OSError) as error:
+            advice = "label from one tab at a time"
+            warnings.warn(f"{journal} can't be locked ({error}); {advice}.", HlkitWarning, stacklevel=5)
+        yield
 
 
 class Journal:
@@ -87,31 +105,38 @@ class Journal:
     def sync(self) -> bool:
         """See what others have marked or written, and bring the table up to date; whether anything is new."""
         before = self.marks
-        with self._locked():
+        with locked(self.path):
             self._catch_up()
         return self.marks != before
 
-    def mark(self, start: float, end: float, label: str, *, origin: str = "hand") -> None:
-        """Mark `[start, end)` as `label`; what becomes of the spans it meets says `hlkit.widgets.marks`."""
-        mark = self._inside(Mark(self._new_id(), start, end, label, origin))
-        self._act(lambda: plan_mark(self.marks, mark, self._new_id))
+    def mark(self, start: float, end: float, label: str, *, origin: str = "hand", asked: Stretches = ()) -> None:
+        """Mark `[start, end)` as `label`; what becomes of the spans it meets says `hlkit.widgets.marks`.
 
-    def move(self, id: str, start: float, end: float) -> None:
-        """Give a span other ends.
+        Of the stretches in `asked`, which a person was asked about one by one, those that the mark touches are decided
+        by it, unless it is background itself: what is left of them, and not marked yet, is `background`.
+        """
+        mark = self._inside(Mark(self._new_id(), start, end, label, origin))
+        self._act(lambda: self._with_rest(plan_mark(self.marks, mark, self._new_id), [mark], asked, origin))
+
+    def move(self, id: str, start: float, end: float, *, origin: str = "hand", asked: Stretches = ()) -> None:
+        """Give a span other ends; who did is its origin from then on.
+
+        `asked` is as for `mark`, of the span as it was and as it becomes.
 
         Raises:
             HlkitError: when it is no longer there.
         """
 
         def plan() -> list[Change]:
-            moved = replace(self._mark(id), start=start, end=end)
-            return plan_mark(self.marks, self._inside(moved), self._new_id)
+            before = self._mark(id)
+            moved = self._inside(replace(before, start=start, end=end, origin=origin))
+            return self._with_rest(plan_mark(self.marks, moved, self._new_id), [before, moved], asked, origin)
 
         self._act(plan)
 
-    def relabel(self, id: str, label: str) -> None:
-        """Give a span another class; errors as for `move`."""
-        self._act(lambda: plan_mark(self.marks, replace(self._mark(id), label=label), self._new_id))
+    def relabel(self, id: str, label: str, *, origin: str = "hand") -> None:
+        """Give a span another class; origin and errors as for `move`."""
+        self._act(lambda: plan_mark(self.marks, replace(self._mark(id), label=label, origin=origin), self._new_id))
 
     def remove(self, id: str) -> None:
         """Take a span away: its time then counts as never looked at."""
@@ -125,6 +150,18 @@ class Journal:
 
         end = min(end, self.duration)
         self._act(lambda: plan_fill(self.marks, max(start, 0.0), end, one))
+
+    def _with_rest(self, changes: list[Change], marks: Sequence[Mark], asked: Stretches, origin: str) -> list[Change]:
+        """An act, and as part of it the background of what was asked and is left."""
+        changes = list(changes)
+        for start, end in asked if marks[0].label != BACKGROUND else ():
+            end = min(end, self.duration)
+            if any(mark.start < end and mark.end > start for mark in marks):
+                after = apply_changes(self.marks, changes)
+                changes += plan_fill(
+                    after, start, end, lambda begin, stop: Mark(self._new_id(), begin, stop, BACKGROUND, origin)
+                )
+        return changes
 
     def undo(self) -> bool:
         """Take back this tab's last act; False when there is none.
@@ -145,7 +182,7 @@ class Journal:
         return pl.DataFrame(rows, schema=schema, orient="row").sort("start", "end", "label")
 
     def _act(self, plan: Callable[[], list[Change]]) -> None:
-        with self._locked():
+        with locked(self.path):
             self._catch_up()
             if changes := plan():
                 self._add(changes)
@@ -153,7 +190,7 @@ class Journal:
                 self._undone.clear()
 
     def _turn(self, source: list[list[Change]], target: list[list[Change]]) -> bool:
-        with self._locked():
+        with locked(self.path):
             self._catch_up()
             if not source:
                 return False
@@ -274,20 +311,6 @@ class Journal:
             os.fsync(file.fileno())
         self._offset += len(line)
         self._lines += 1
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other tabs out for the length of the block; the system lets go of a lock whose owner was killed."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as lock:
-            try:
-                import fcntl
-
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except (ImportError, OSError) as error:
-                advice = "label from one tab at a time"
-                warnings.warn(f"{self.path} can't be locked ({error}); {advice}.", HlkitWarning, stacklevel=5)
-            yield
 
     def _mark(self, id: str) -> Mark:
         if id not in self.marks:

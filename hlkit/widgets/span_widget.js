@@ -630,8 +630,7 @@ class View {
     } else if (this.items.length) {
       const [start, end] = this.items[this.item];
       const stop = Math.min(end, this.duration);
-      const whole = this.model.get("decided_share") > 0.9;
-      const kind = label === BACKGROUND && whole ? "fill" : "mark";
+      const kind = label === BACKGROUND && this.keepsMarks(start, stop) ? "fill" : "mark";
       this.act({ kind, start, end: stop, label }, { start, end: stop, label });
       const count = this.items.length;
       for (let step = 1; step <= count; step++) {
@@ -645,6 +644,14 @@ class View {
     } else {
       this.say("Press I where it begins and O where it ends, or click a span first.", true);
     }
+  }
+
+  // Whether 0 leaves alone what is marked in a stretch: in a chunk always; of a stretch that was asked about, where a part
+  // of it is a highlight and the rest is not.
+  keepsMarks(start, stop) {
+    if (this.model.get("decided_share") > 0.9) return true;
+    const [covered] = coveredSeconds(this.spans.filter((span) => span[3] !== BACKGROUND), [[start, stop]]);
+    return covered > 0 && covered < 0.99 * (stop - start);
   }
 
   cancel() {

@@ -52,7 +52,8 @@ class SpanWidget(anywidget.AnyWidget):
         pictures: the stored frames, None without any.
         classes: the classes that can be marked, in the order of the keys 1 to 9, without `background`.
         queue: stretches to decide one by one: `start`, `end` (seconds) and optionally `reason` (str).
-        whole: a stretch of the queue is decided when all of it is marked (chunks), else when half of it is.
+        whole: a stretch of the queue is decided when all of it is marked (chunks). Else it is asked about: a highlight
+            that touches it, or a change of one, decides it, and what is left of it is background.
         timeline: `video`, `time`, `intensity` and any of `score` and other signals, of this video alone.
         target_seconds: how long the highlights should be together at first; None begins with half of the top.
         origin: of the marks made here.
@@ -103,6 +104,8 @@ class SpanWidget(anywidget.AnyWidget):
         self._journal, self._pictures, self._keep, self._origin = journal, pictures, keep, origin
         self._durations = {journal.video: recording.duration}
         self._timeline = timeline
+        # A chunk is decided by what is said of all of it, a stretch that is asked about by one answer.
+        self._asked = [] if whole or queue is None else queue.select("start", "end").rows()
         super().__init__(
             title=recording.title,
             video_url=recording.url,
@@ -158,13 +161,13 @@ class SpanWidget(anywidget.AnyWidget):
         journal = self._journal
         match content:
             case {"kind": "mark", "start": start, "end": end, "label": str(label)}:
-                journal.mark(float(start), float(end), self._class(label), origin=self._origin)
+                journal.mark(float(start), float(end), self._class(label), origin=self._origin, asked=self._asked)
             case {"kind": "fill", "start": start, "end": end, "label": str(label)}:
                 journal.fill(float(start), float(end), self._class(label), origin=self._origin)
             case {"kind": "move", "id": str(id), "start": start, "end": end}:
-                journal.move(id, float(start), float(end))
+                journal.move(id, float(start), float(end), origin=self._origin, asked=self._asked)
             case {"kind": "relabel", "id": str(id), "label": str(label)}:
-                journal.relabel(id, self._class(label))
+                journal.relabel(id, self._class(label), origin=self._origin)
             case {"kind": "remove", "id": str(id)}:
                 journal.remove(id)
             case {"kind": "undo"}:

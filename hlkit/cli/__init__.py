@@ -1,0 +1,57 @@
+"""The stages as commands: `hlkit STAGE ...`. Nothing of its own: each command is one call of `hlkit.stages`.
+
+Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage, 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+
+import typer
+
+from hlkit.cli import files, intake, judging, keeping, labelling, learning, results
+from hlkit.project import HlkitError, HlkitWarning, plain_words
+
+# The shell's number for a program that Ctrl-C has ended.
+STOPPED = 130
+
+app = typer.Typer(
+    name="hlkit",
+    help="Find the highlights of long game streams and cut them into a reel.",
+    epilog="Start with: hlkit demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# In the order of the work, which `hlkit --help` shows.
+for group in (intake, labelling, keeping, learning, results, judging, files):
+    app.add_typer(group.app)
+
+
+def main() -> None:
+    """The `hlkit` command."""
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", HlkitWarning)
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == STOPPED:
+            sys.stderr.write("\nhlkit: stopped. Run the same command again; it goes on where it stopped.\n")
+        raise
+    except (HlkitError, OSError) as error:
+        if logging.getLogger("hlkit").isEnabledFor(logging.DEBUG):
+            traceback.print_exc()
+        sys.exit(f"hlkit: {' '.join((plain_words(error) or str(error)).split())}")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    # What a library wants to tell its caller is no news for a user; a fall-back of hlkit's is.
+    if issubclass(category, HlkitWarning):
+        sys.stderr.write(f"hlkit: {message}\n")
+    else:
+        logging.getLogger("hlkit").debug("%s", message)
