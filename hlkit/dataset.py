@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -25,6 +25,8 @@ from hlkit.project import HlkitError
 from hlkit.split import rebalance
 
 Cache = Literal["auto", "tensors", "jpeg", "none"]
+Augment = Literal["all", "place", "none"]
+"""What training varies in its pictures: where they show something and in which light; where only; nothing."""
 
 # Training, the network and the other half of the table need room too.
 CACHE_SHARE_OF_FREE_RAM = 0.25
@@ -183,12 +185,13 @@ class BalancedSampler(Sampler[int]):
         return iter(rng.permutation(drawn).tolist())
 
 
-def augment_pictures(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment_pictures(images: Tensor, generator: torch.Generator, *, light: bool = True) -> Tensor:
     """Flip, shift, and change contrast and brightness, drawn for each picture, or for each clip as a whole.
 
     Args:
         images: uint8 `(B, 3, H, W)` or `(B, T, 3, H, W)`, on any device.
         generator: on the CPU, so that the draws are the same on every device.
+        light: False leaves contrast and brightness as they are, for classes that are about light.
 
     Returns:
         float32 in [0, 1], the same shape and device.
@@ -208,7 +211,8 @@ def augment_pictures(images: Tensor, generator: torch.Generator) -> Tensor:
     flat = images.reshape(-1, 3, height, width).permute(0, 2, 3, 1)  # (B * T, H, W, 3)
     which = torch.arange(len(flat), device=images.device)
     flat = flat[which[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2) / 255
-    flat = (flat - 0.5) * contrast[:, :, None, None] + 0.5 + brightness[:, :, None, None]
+    if light:
+        flat = (flat - 0.5) * contrast[:, :, None, None] + 0.5 + brightness[:, :, None, None]
     return flat.clamp_(0, 1).reshape(images.shape)
 
 
@@ -224,7 +228,7 @@ class FrameDataModule(lightning.LightningDataModule):
         samples_per_epoch: draws in an epoch; as many as there are training frames unless given.
         num_workers: processes that read and decode; 0 where pictures or bytes are cached, which processes cannot share.
         seed: of draws and augmentation.
-        augment: False turns augmentation off.
+        augment: what is varied in training pictures.
 
     Raises:
         HlkitError: when a column or a part is missing.
@@ -243,9 +247,11 @@ class FrameDataModule(lightning.LightningDataModule):
         cache: Cache = "auto",
         num_workers: int = 0,
         seed: int = 0,
-        augment: bool = True,
+        augment: Augment = "all",
     ) -> None:
         super().__init__()
+        if augment not in get_args(Augment):
+            raise HlkitError(f"augment is '{augment}'; {', '.join(get_args(Augment))} are allowed.")
         self.batch_size, self.seed, self.augment = batch_size, seed, augment
         self.num_workers = num_workers
         options: dict[str, Any] = {"size": size, "cache": cache}
@@ -283,8 +289,9 @@ class FrameDataModule(lightning.LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Augment training batches on the device where they are; Lightning calls it."""
         images, labels = batch
-        if self.augment and self.trainer is not None and self.trainer.training:
-            images = augment_pictures(images, self._next_generator(self.trainer.current_epoch))
+        if self.augment != "none" and self.trainer is not None and self.trainer.training:
+            generator = self._next_generator(self.trainer.current_epoch)
+            images = augment_pictures(images, generator, light=self.augment == "all")
         return images, labels
 
     def _next_generator(self, epoch: int) -> torch.Generator:

@@ -12,7 +12,7 @@ import io
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
@@ -23,6 +23,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from hlkit.measures import NUM_MEASURES, PictureMeasures
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sampling import Box, check_box
 from hlkit.video import frame_rate
@@ -37,13 +38,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # squeezenet ends in no linear layer, googlenet and inception return extra outputs, maxvit takes 224 px only.
 UNSUITED_BACKBONES = ("squeezenet", "googlenet", "inception", "maxvit")
 
+# Not a network, but what can be measured in a picture (`hlkit.measures`): the classical method to be held against.
+MEASURES = "measures"
 
 # What stands before a backbone's own names in the state dict of either classifier.
 INSIDE = "backbone.network."
 
 
 def backbones() -> list[str]:
-    """The names that both classifiers accept: torchvision's classifiers, less those that do not fit."""
+    """The networks that both classifiers accept: torchvision's classifiers, less those that do not fit.
+
+    They accept `MEASURES` too.
+    """
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)
@@ -56,13 +62,14 @@ class ModelConfig:
 
     Attributes:
         kind: "frame" scores single pictures, "clip" scores a picture with its neighbours.
-        backbone: a name out of `backbones()`.
+        backbone: a name out of `backbones()`, or `MEASURES`.
         classes: class names, background first.
         size: side of the square pictures, pixels.
         fps: frames per second, an exact fraction as text ("3", "30000/1001"); int and Fraction are taken too.
         box: the part of the recording's picture that they show, `x0, y0, x1, y1` from 0 to 1; None for the whole.
         num_frames_per_clip: frames a clip holds ("clip" only).
         rnn, bidirectional, hidden_size: the recurrent part ("clip" only).
+        head: widths of layers between the features and the logits, such as (1000, 500); none, unless given.
     """
 
     kind: Kind = "frame"
@@ -75,9 +82,11 @@ class ModelConfig:
     rnn: RNNKind = "gru"
     bidirectional: bool = True
     hidden_size: int = 128
+    head: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "head", tuple(self.head))
         object.__setattr__(self, "fps", str(frame_rate(self.fps)))
         if self.box is not None:
             object.__setattr__(self, "box", check_box(self.box))
@@ -89,6 +98,8 @@ class ModelConfig:
         for name in ("size", "num_frames_per_clip", "hidden_size"):
             if getattr(self, name) < 1:
                 raise HlkitError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if any(width < 1 for width in self.head):
+            raise HlkitError(f"head is {self.head}; each of its widths must be 1 or more.")
 
     @property
     def frame_rate(self) -> Fraction:
@@ -97,7 +108,9 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, fit for JSON and for a checkpoint that is loaded with `weights_only=True`."""
-        return asdict(self) | {"classes": list(self.classes), "box": self.box and list(self.box)}
+        values = asdict(self) | {"classes": list(self.classes), "box": self.box and list(self.box)}
+        # What is left at its default does not make a model of an earlier version count as another.
+        return {**values, "head": list(self.head)} if self.head else {k: v for k, v in values.items() if k != "head"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -123,9 +136,16 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, weights: str | Path | None = None, *, image_size: int | None = None) -> None:
         super().__init__()
-        self.network, self.num_features, self.is_pretrained = _headless(name, weights, image_size=image_size)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        if name == MEASURES:
+            if weights not in (None, "DEFAULT"):
+                raise HlkitError(f"The backbone '{MEASURES}' has no weights; leave {weights} out.")
+            self.network, self.num_features, self.is_pretrained = PictureMeasures(), NUM_MEASURES, False
+            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        else:
+            self.network, self.num_features, self.is_pretrained = _headless(name, weights, image_size=image_size)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures `(B, 3, H, W)`, uint8 or float in [0, 1] -> features `(B, num_features)`."""
@@ -145,6 +165,7 @@ class ResNetClassifier(nn.Module):
             network a HlkitWarning and random weights), or the path of a state dict of this backbone or of an hlkit
             checkpoint.
         image_size: side of the pictures in pixels. Only vision transformers are built for one size (224 unless given).
+        head: widths of layers between the features and the logits, with a ReLU behind each; none, unless given.
 
     Raises:
         HlkitError: for a name, a size or a weights file that does not fit.
@@ -157,10 +178,11 @@ class ResNetClassifier(nn.Module):
         weights: str | Path | None = None,
         *,
         image_size: int | None = None,
+        head: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, weights, image_size=image_size)
-        self.classifier = nn.Linear(self.backbone.num_features, num_classes)
+        self.classifier = _head(self.backbone.num_features, head, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Pictures `(B, 3, H, W)`, uint8 or float in [0, 1] -> features `(B, F)`."""
@@ -175,7 +197,7 @@ class RNNClassifier(nn.Module):
     """The same backbones over each frame of a clip, then an LSTM or GRU over time; answers for the clip's centre frame.
 
     Args:
-        backbone, num_classes, weights, image_size: as for `ResNetClassifier`.
+        backbone, num_classes, weights, image_size, head: as for `ResNetClassifier`.
         rnn: "gru" or "lstm".
         hidden_size: width of one direction's state.
         num_layers: stacked recurrent layers.
@@ -194,13 +216,14 @@ class RNNClassifier(nn.Module):
         bidirectional: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
+        head: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.backbone = Backbone(backbone, weights, image_size=image_size)
         layer = {"gru": nn.GRU, "lstm": nn.LSTM}[rnn]
         width = self.backbone.num_features
         self.rnn = layer(width, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional)
-        self.classifier = nn.Linear(hidden_size * (2 if bidirectional else 1), num_classes)
+        self.classifier = _head(hidden_size * (2 if bidirectional else 1), head, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Pictures `(N, 3, H, W)`, uint8 or float in [0, 1] -> features `(N, F)`, each picture on its own."""
@@ -210,7 +233,7 @@ class RNNClassifier(nn.Module):
         """Features of clips `(B, T, F)` -> logits `(B, num_classes)`."""
         # The recurrence is a sliver of the work, and in bfloat16 its state would lose small changes over time.
         with torch.autocast(features.device.type, enabled=False):
-            states, _ = self.rnn(features.to(self.classifier.weight.dtype))  # (B, T, directions * hidden_size)
+            states, _ = self.rnn(features.to(next(self.rnn.parameters()).dtype))  # (B, T, directions * hidden_size)
             step = states.shape[1] // 2 if self.rnn.bidirectional else -1
             return self.classifier(states[:, step])
 
@@ -226,7 +249,7 @@ Model = ResNetClassifier | RNNClassifier
 def build_model(config: ModelConfig, weights: str | Path | None = None) -> Model:
     """The network that `config` describes; `weights` as for `ResNetClassifier`."""
     if config.kind == "frame":
-        return ResNetClassifier(config.backbone, len(config.classes), weights, image_size=config.size)
+        return ResNetClassifier(config.backbone, len(config.classes), weights, image_size=config.size, head=config.head)
     return RNNClassifier(
         config.backbone,
         len(config.classes),
@@ -235,7 +258,18 @@ def build_model(config: ModelConfig, weights: str | Path | None = None) -> Model
         bidirectional=config.bidirectional,
         weights=weights,
         image_size=config.size,
+        head=config.head,
     )
+
+
+def _head(width: int, hidden: Sequence[int], num_classes: int) -> nn.Module:
+    """Features `(B, width)` -> logits `(B, num_classes)`; one linear layer where `hidden` is empty."""
+    layers: list[nn.Module] = []
+    for inner in hidden:
+        layers += [nn.Linear(width, inner), nn.ReLU()]
+        width = inner
+    last = nn.Linear(width, num_classes)
+    return nn.Sequential(*layers, last) if layers else last
 
 
 def _headless(name: str, weights: str | Path | None, *, image_size: int | None) -> tuple[nn.Module, int, bool]:

@@ -60,3 +60,34 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def read_picture_list(path: Path) -> pl.DataFrame:
+    """The pictures that a CSV names: columns `path` and `label`; others are passed over.
+
+    Args:
+        path: the CSV. Paths in it that are not absolute count from its folder.
+
+    Returns:
+        As `read_picture_folder`, sorted by class and path.
+
+    Raises:
+        HlkitError: when it is missing, lacks a column, or names files that are not there, all at once.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HlkitError(f"There is no file {path}. Give a CSV with the columns path,label, or a folder of folders.")
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise HlkitError(f"{path} can't be read as a CSV ({error}). Save it as 'CSV UTF-8'.") from error
+    if missing := [name for name in PICTURE_SCHEMA.names() if name not in table.columns]:
+        raise HlkitError(f"{path} lacks {' and '.join(missing)}; allowed are the columns path,label.")
+    rows = [(str(path.parent / name), label) for name, label in table.select("path", "label").iter_rows() if name]
+    faults = [f"row {place}, label: '' is no class" for place, (_, label) in enumerate(rows, start=2) if not label]
+    missing = [(place, name) for place, (name, _) in enumerate(rows, start=2) if not Path(name).is_file()]
+    faults += [f"row {place}, path: there is no file {name}" for place, name in missing]
+    if faults:
+        more = f" And {len(faults) - 20} more." if len(faults) > 20 else ""
+        raise HlkitError(f"{path}: {'; '.join(faults[:20])}.{more} Correct these rows.")
+    return pl.DataFrame(rows, schema=PICTURE_SCHEMA, orient="row").sort("label", "path")

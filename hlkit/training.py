@@ -31,7 +31,7 @@ from hlkit.callbacks import (
     write_metrics,
 )
 from hlkit.card import model_card
-from hlkit.dataset import Cache, FrameDataModule
+from hlkit.dataset import Augment, Cache, FrameDataModule
 from hlkit.device import pick_device, pick_precision
 from hlkit.models import Model, ModelConfig, build_model, load_file
 from hlkit.module import HighlightModule
@@ -58,6 +58,7 @@ def fit(
     class_weights: Sequence[float] | None = None,
     monitor: Monitor = "val_ap",
     weights: str | Path | None = None,
+    augment: Augment = "all",
     seed: int = 0,
     cache: Cache = "auto",
     num_workers: int = 0,
@@ -85,6 +86,7 @@ def fit(
         class_weights: one weight a class in the loss; None weighs all alike.
         monitor: the metric whose best epoch is kept.
         weights: None, "DEFAULT" or a path; see `ResNetClassifier`.
+        augment: what is varied in training pictures; "place" where the classes are about light.
         seed: of first weights, draws, augmentation and dropout.
         cache, num_workers: see `FrameDataset` and `FrameDataModule`.
         logger: "csv", or "mlflow" or "wandb" beside the CSV.
@@ -108,6 +110,8 @@ def fit(
     source = weights if weights in (None, "DEFAULT") else fingerprint(Path(weights))
     run = {"config": config.to_dict(), "data": _digest(frames), "epochs": epochs, "monitor": monitor, "weights": source}
     run |= settings | sampling
+    if augment != "all":
+        run["augment"] = augment
     _clean(folder)
     if _is_finished(folder, run):
         return folder / "model.ckpt"
@@ -119,7 +123,7 @@ def fit(
         if config.kind == "clip":
             sampling |= _clip_sampling(frames, config.num_frames_per_clip, batch_size)
         reading = {"size": config.size, "cache": cache, "num_workers": num_workers}
-        data = FrameDataModule(frames, root, seed=seed, **sampling, **reading)
+        data = FrameDataModule(frames, root, seed=seed, augment=augment, **sampling, **reading)
         callbacks = [ProgressLine(progress=progress), KeepBest(folder, monitor, on_epoch)]
         cuda = [device] if device.type == "cuda" else []
         with quiet_lightning(), torch.random.fork_rng(devices=cuda), open_logger(logger, folder) as its_logger:

@@ -16,7 +16,7 @@ from hlkit import cli, stages
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
 STAGES = (
     "download channel frames label agree export-labels push pull status verify delete link train review relearn infer "
-    "timeline reel export score compare explain"
+    "timeline reel export score compare explain pictures sort unsort"
 ).split()
 
 
@@ -53,7 +53,7 @@ def test_each_command_has_help_with_an_example_and_a_project(name):
     assert done.exit_code == 0
     assert f"Usage: hlkit {name} " in done.stdout
     assert f"Example: hlkit {name}" in done.stdout
-    assert "--project" in done.stdout or name == "channel"
+    assert "--project" in done.stdout or name in ("channel", "sort", "unsort")
     assert "--verbose" in done.stdout
 
 

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RECIPES = sorted((ROOT / "notebooks" / "recipes").glob("*.ipynb"))
 SET_ADDRESS = runpy.run_path(str(ROOT / "notebooks" / "set_address.py"))
 
 COLAB_STUB = """
@@ -40,13 +41,12 @@ def test_there_are_eight_numbered_notebooks():
     ]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *RECIPES], ids=lambda path: path.stem)
 def test_a_notebook_keeps_the_rules(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    badge = (
-        f"{SET_ADDRESS['COLAB']}{'/'.join(SET_ADDRESS['repository']().split('/')[-2:])}/blob/main/notebooks/{path.name}"
-    )
+    repository = "/".join(SET_ADDRESS["repository"]().split("/")[-2:])
+    badge = f"{SET_ADDRESS['COLAB']}{repository}/blob/main/{path.relative_to(ROOT).as_posix()}"
     assert f"({badge})" in notebook.cells[0].source
     for cell in code_cells(path):
         lines = cell.source.splitlines()
@@ -76,12 +76,29 @@ def test_every_notebook_starts_with_the_same_cell():
 
 
 def test_one_address_reaches_every_notebook():
-    for path in (*NOTEBOOKS, ROOT / "README.md"):
+    for path in (*NOTEBOOKS, *RECIPES, ROOT / "README.md"):
         text = path.read_text(encoding="utf-8")
         assert SET_ADDRESS["with_address"](text, SET_ADDRESS["repository"]()) == text
         moved = SET_ADDRESS["with_address"](text, "https://github.com/someone/fork")
         places = ("colab.research.google.com/github/", "git+https://", "https://github.com/OWNER/hlkit/blob/")
         assert moved.count("someone/fork") == sum(map(text.count, places))
+
+
+def test_a_recipe_starts_as_a_numbered_notebook_does_and_has_its_page():
+    for path in RECIPES:
+        first = code_cells(path)[0].source.replace("Path.cwd().parent.parent", "Path.cwd().parent")
+        assert first == code_cells(NOTEBOOKS[1])[0].source
+        page = path.with_suffix(".md").read_text(encoding="utf-8")
+        table = page.partition("## From the earlier system")[2]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "|" in line]
+        assert len(cells) > 5
+        assert all(len(row) == 2 and all(row) for row in cells)
+
+
+def test_the_package_knows_no_recipe():
+    names = {word for path in RECIPES for word in (path.stem, "recipes/")}
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "hlkit").rglob("*.py")]
+    assert not [name for name in names for text in texts if name in text]
 
 
 def execute(path, home, *, colab=False):
@@ -118,3 +135,17 @@ def test_all_notebooks_run_in_order_and_again_at_once(tmp_path, colab):
     assert time.perf_counter() - start < first / 3
     assert all("already done" in text for text in printed)
     assert json.dumps(printed).count("Traceback") == 0
+
+
+@pytest.mark.slow
+def test_footage_quality_runs_untouched_and_again(tmp_path):
+    path = ROOT / "notebooks" / "recipes" / "footage_quality.ipynb"
+    printed = execute(path, tmp_path)
+    assert "42 files would be moved; nothing was." in printed
+    for name, chance in (("exposure", 1 / 3), ("focus", 1 / 2)):
+        right = re.search(rf"{name}: 42 files: ([\d.]+)% right", printed)
+        assert right is not None
+        assert float(right[1]) / 100 > chance + 0.15
+    assert {"exposure.csv", "focus.csv"} <= {file.name for file in (tmp_path / "footage").iterdir()}
+    again = execute(path, tmp_path)
+    assert again.count("already done") == 6

@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from hlkit.cli import intake, judging, keeping, labelling, learning, results
+from hlkit.cli import files, intake, judging, keeping, labelling, learning, results
 from hlkit.project import HlkitError, HlkitWarning, plain_words
 
 # The shell's number for a program that Ctrl-C has ended.
@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 # In the order of the work, which `hlkit --help` shows.
-for group in (intake, labelling, keeping, learning, results, judging):
+for group in (intake, labelling, keeping, learning, results, judging, files):
     app.add_typer(group.app)
 
 

@@ -40,3 +40,11 @@ TimeOption = Annotated[float | None, typer.Option(parser=_time, metavar="TIME", 
 def example(app: typer.Typer, command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command whose help ends with an example."""
     return app.command(epilog=f"Example: hlkit {command}")
+
+
+def old_and_new(text: str) -> tuple[str, str]:
+    """The two sides of `OLD=NEW`, at its last `=`."""
+    old, sign, new = text.rpartition("=")
+    if not sign or not old:
+        raise typer.BadParameter(f"'{text}' is no pair of classes. Give OLD=NEW, as in 'Boss fight=highlight' or '*='.")
+    return old.strip(), new.strip()

@@ -1,7 +1,8 @@
-"""`hlkit download`, `channel` and `frames`: recordings into the project."""
+"""`hlkit download`, `channel`, `frames` and `pictures`: recordings and sorted pictures into the project."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -86,3 +87,19 @@ def frames(
         decoding=decoding,
         redo=redo,
     )
+
+
+@example(app, "pictures sorted-pictures --video holidays")
+def pictures(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A folder of folders, one a class, or a CSV with path,label.")
+    ],
+    video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The id they get in the project.")] = None,
+    fps: Annotated[str, typer.Option(help="Pictures a second at which videos will be looked at.")] = "1",
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 128,
+    project: ProjectOption = DEFAULT_PROJECT,
+    redo: RedoOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take sorted pictures into the project, to train on."""
+    stages.pictures(Project(project), source, video=video, fps=fps, size=size, redo=redo)

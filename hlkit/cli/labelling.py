@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from hlkit import stages
-from hlkit.cli.common import DEFAULT_PROJECT, ProjectOption, RedoOption, VerboseOption, VideosOption, example
+from hlkit.cli.common import (
+    DEFAULT_PROJECT,
+    ProjectOption,
+    RedoOption,
+    VerboseOption,
+    VideosOption,
+    example,
+    old_and_new,
+)
 from hlkit.labels import LabelFormat
 from hlkit.project import Project
 from hlkit.stages.matched import Unshown
@@ -41,14 +49,7 @@ LabelClassesOption = Annotated[
 
 
 def _class_names(pairs: list[str] | None) -> dict[str, str] | None:
-    return None if pairs is None else dict(map(_old_and_new, pairs))
-
-
-def _old_and_new(text: str) -> tuple[str, str]:
-    old, sign, new = text.rpartition("=")
-    if not sign or not old:
-        raise typer.BadParameter(f"'{text}' is no pair of classes. Give OLD=NEW, as in 'Boss fight=highlight' or '*='.")
-    return old.strip(), new.strip()
+    return None if pairs is None else dict(map(old_and_new, pairs))
 
 
 @example(app, "label saturday.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -25,6 +26,7 @@ app = typer.Typer()
 # The choices of `hlkit.training.fit`, again: its module is slow to import, and the type checker holds these lists
 # against its own.
 Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
+Augment = Literal["all", "place", "none"]
 LoggerName = Literal["csv", "mlflow", "wandb"]
 
 
@@ -32,7 +34,22 @@ LoggerName = Literal["csv", "mlflow", "wandb"]
 def train(
     videos: VideosOption = None,
     run: RunOption = None,
-    backbone: Annotated[str, typer.Option(help="A torchvision classifier: resnet18, convnext_tiny ...")] = "resnet18",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="LABEL",
+            help="A label to tell apart (repeatable), the first standing for all other time; all, unless named.",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str,
+        typer.Option(help="A torchvision classifier (resnet18, convnext_tiny ...), or measures: no network."),
+    ] = "resnet18",
+    head: Annotated[
+        list[int] | None,
+        typer.Option("--head", min=1, metavar="WIDTH", help="A layer before the classes (repeatable)."),
+    ] = None,
     num_frames_per_clip: Annotated[
         int | None, typer.Option(min=2, help="An RNN over so many frames; left out: single frames.")
     ] = None,
@@ -45,6 +62,10 @@ def train(
             "have no part in the scores.",
         ),
     ] = None,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="The highest of the schedule.")] = 1e-3,
+    augment: Annotated[
+        Augment, typer.Option(help="What is varied in pictures: all, place (not the light), none.")
+    ] = "all",
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
     sequence: Annotated[
         SequenceKind, typer.Option(help="The network over sound and motion; none: pictures alone.")
@@ -60,10 +81,14 @@ def train(
         Project(project),
         videos=videos,
         run=run,
+        classes=classes,
         backbone=backbone,
+        head=head,
         num_frames_per_clip=num_frames_per_clip,
         weights=weights,
         epochs=epochs,
+        learning_rate=learning_rate,
+        augment=augment,
         monitor=monitor,
         sequence=sequence,
         seed=seed,
@@ -93,14 +118,33 @@ def relearn(run: RunOption = None, project: ProjectOption = DEFAULT_PROJECT, ver
 
 @example(app, "infer --video sunday")
 def infer(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="With --model: videos or folders of them, of no project."),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A model.ckpt, to score FILEs by its picture network.")] = None,
     videos: VideosOption = None,
     run: RunOption = None,
     start: TimeOption = None,
     end: TimeOption = None,
     duration: TimeOption = None,
+    keep_cut: Annotated[bool, typer.Option("--keep-cut", help="Keep FILE's stretch as NAME_cut.mp4.")] = False,
+    target: Annotated[Path | None, typer.Option("--csv", help="Where the scores of FILEs go.")] = None,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score every frame of the videos that the model did not learn from."""
-    stages.infer(Project(project), videos=videos, run=run, start=start, end=end, duration=duration, redo=redo)
+    """Score every frame of the videos that the model did not learn from, or of any files."""
+    stages.infer(
+        Project(project),
+        files=files,
+        model=model,
+        videos=videos,
+        run=run,
+        start=start,
+        end=end,
+        duration=duration,
+        keep_cut=keep_cut,
+        target=target,
+        redo=redo,
+    )

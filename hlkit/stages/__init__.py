@@ -9,6 +9,17 @@ from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, DEFAULT_RUN, DEFAU
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
 from hlkit.stages.exporting import export
+from hlkit.stages.files import (
+    FileScores,
+    decide_files,
+    file_sheet,
+    infer_files,
+    join_decisions,
+    judge_files,
+    sort,
+    sort_files,
+    unsort,
+)
 from hlkit.stages.intake import channel, download, frames
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
@@ -19,25 +30,33 @@ from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.reviewing import relearn, review, review_chart
 from hlkit.stages.scorecard import report_pages, score
+from hlkit.stages.sorted_pictures import defects, pictures
 
 __all__ = [
     "ASIDE_EPOCHS",
     "DEFAULT_EPOCHS",
     "DEFAULT_RUN",
     "DEFAULT_WINDOW_SECONDS",
+    "FileScores",
     "Say",
     "agree",
     "channel",
     "compare",
     "contact_sheet",
+    "decide_files",
+    "defects",
     "delete",
     "download",
     "explain",
     "explorer",
     "export",
     "export_labels",
+    "file_sheet",
     "frames",
     "infer",
+    "infer_files",
+    "join_decisions",
+    "judge_files",
     "label",
     "label_sheet",
     "label_spans",
@@ -47,6 +66,7 @@ __all__ = [
     "match",
     "match_clips",
     "overview",
+    "pictures",
     "pull",
     "push",
     "reel",
@@ -57,9 +77,12 @@ __all__ = [
     "reviewer",
     "score",
     "score_chart",
+    "sort",
+    "sort_files",
     "status",
     "timeline",
     "train",
     "training_chart",
+    "unsort",
     "verify",
 ]

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from hlkit.frames import read_index
-from hlkit.project import Project, atomic_path, fingerprint
+from hlkit.project import HlkitError, Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
 
 if TYPE_CHECKING:
     from hlkit.callbacks import LoggerName
+    from hlkit.dataset import Augment
     from hlkit.training import Monitor
 
 SequenceKind = Literal["gru", "lstm", "none"]
@@ -29,10 +31,14 @@ def train(
     *,
     videos: Sequence[str] | None = None,
     run: str | None = None,
+    classes: Sequence[str] | None = None,
     backbone: str = "resnet18",
+    head: Sequence[int] | None = None,
     num_frames_per_clip: int | None = None,
     weights: str | None = None,
     epochs: int | None = None,
+    learning_rate: float = 1e-3,
+    augment: Augment = "all",
     positive_share: float | None = 0.3,
     monitor: Monitor = "val_ap",
     sequence: SequenceKind = "lstm",
@@ -56,10 +62,15 @@ def train(
         project: must have frames and labels of the videos.
         videos: what to learn from; the project's `train_videos`, or else every labelled video.
         run: the name of the result; the project's last run, or `first`.
-        backbone: a torchvision classifier by name.
+        classes: the labels that it tells apart, first the one that stands for all other time; labels of others are
+            passed over. All that are there, unless given.
+        backbone: a torchvision classifier by name, or `measures`: sharpness and brightness, the classical method.
+        head: widths of layers between the network's features and the classes, such as (1000, 500).
         num_frames_per_clip: a number makes it an RNN over that many frames; None scores each frame alone.
         weights: `DEFAULT` for torchvision's pretrained weights, or a path; None starts from scratch.
         epochs: passes over the training part; unless given 12, or 1 where pictures have no part in the scores.
+        learning_rate: the highest rate of the schedule.
+        augment: what training varies in its pictures: `all`; their `place` alone where classes are about light; `none`.
         positive_share: the share of highlight frames in what a pass draws; None leaves it as it is.
         monitor: the validation metric whose best epoch is kept, such as `val_ap` or `val_precision`.
         sequence: the recurrent network over sound and motion, `gru` or `lstm`, whose scores are the run's; `none`
@@ -80,6 +91,10 @@ def train(
         epochs = DEFAULT_EPOCHS if weights or sequence == "none" else ASIDE_EPOCHS
     options = {"backbone": backbone, "num_frames_per_clip": num_frames_per_clip, "weights": weights, "epochs": epochs}
     made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
+    # What is left at its default does not make a run of an earlier version count as another.
+    chosen_options = {"classes": classes and list(classes), "head": head and list(head), "learning_rate": learning_rate}
+    chosen_options["augment"] = augment
+    made_from |= {name: value for name, value in chosen_options.items() if value not in (None, [], 1e-3, "all")}
     made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
     folder = project.model(run)
     checkpoint = folder / "model.ckpt"
@@ -90,26 +105,29 @@ def train(
 
     if redo:
         shutil.rmtree(folder, ignore_errors=True)
-    labelled, classes = tables.labelled_frames(project, chosen)
+    labelled, names = tables.labelled_frames(project, chosen, classes=classes)
     made = tables.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip} if num_frames_per_clip else {}
-    config = ModelConfig(backbone=backbone, classes=classes, fps=made.fps, size=made.size, box=made.box, **clip)
+    clip |= {"head": tuple(head or ())}
+    config = ModelConfig(backbone=backbone, classes=names, fps=made.fps, size=made.size, box=made.box, **clip)
     fit(
         split_frames(labelled.filter(pl.col("label") >= 0), seed=seed),
         project.frames,
         folder,
         config=config,
         epochs=epochs,
+        learning_rate=learning_rate,
         positive_share=positive_share,
         monitor=monitor,
         weights=weights,
+        augment=augment,
         seed=seed,
         logger=logger,
         on_epoch=checkpoint_keeper(project, run),
         progress=progress,
     )
     # Before the sequence model is there, so that without it the run is known to be unfinished.
-    tables.record_run(project, run, videos=chosen, sequence=sequence)
+    tables.record_run(project, run, videos=chosen, sequence=sequence, classes=classes)
     outputs = [checkpoint, folder / "metrics.csv", folder / "card.md"]
     if sequence == "none":
         sequence_file(project, run).unlink(missing_ok=True)
@@ -135,11 +153,15 @@ def train(
 def infer(
     project: Project,
     *,
+    files: Sequence[Path] | None = None,
+    model: Path | None = None,
     videos: Sequence[str] | None = None,
     run: str | None = None,
     start: float | None = None,
     end: float | None = None,
     duration: float | None = None,
+    keep_cut: bool = False,
+    target: Path | None = None,
     redo: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -150,17 +172,28 @@ def infer(
 
     Args:
         project: must hold the run's model.
+        files, model, keep_cut, target: in place of videos of the project: score these files by that model, and store
+            nothing in the project; see `infer_files`.
         videos: what to score; every video that the model did not learn from, or all when it learned from all.
         run: the model; the project's last run.
         start, end, duration: score this stretch of each recording only, in seconds; `duration` counts from `start`.
         redo: score again.
         progress: show a progress bar.
         say: takes the lines for the user.
+
+    Raises:
+        HlkitError: for files without a model or a model without files, and as `infer_files` does.
     """
+    stretch: dict[str, Any] = {"start": start, "end": end, "duration": duration}
+    if bool(files) != (model is not None):
+        raise HlkitError("Files and a model belong together (--model); without both, videos of the project are scored.")
+    if files and model is not None:
+        keep = {"keep_cut": keep_cut, "target": target}
+        return list(infer_files(files, model=model, **stretch, **keep, progress=progress, say=say).files)
     run = current_run(project, run)
     checkpoint = tables.checkpoint(project, run)
     chosen = list(videos) if videos else tables.new_videos(project, run)
-    stretch = {"start": start or 0.0, "end": end, "duration": duration}
+    stretch["start"] = start or 0.0
     whole = start is end is duration is None
     for video in chosen:
         made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}

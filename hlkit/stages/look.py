@@ -15,8 +15,6 @@ from hlkit.stages.common import current_run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = 6
-
 
 def overview(project: Project) -> pl.DataFrame:
     """One row a video: `video`, `length` (h:mm:ss), `frames` (stored), `labels` (spans) and `marked` (h:mm:ss)."""
@@ -75,20 +73,11 @@ def _frames(project: Project, video: str) -> pl.DataFrame:
 
 
 def _sheet(project: Project, frames: pl.DataFrame, title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    from hlkit.charts import plain_text
     from hlkit.explain import read_picture
+    from hlkit.gallery import picture_gallery
 
-    columns = min(COLUMNS, len(frames))
-    lines = -(-len(frames) // columns)
-    figure = Figure(figsize=(1.8 * columns, 0.4 + 2.05 * lines), layout="constrained")
-    figure.suptitle(plain_text(title), fontweight="bold")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
     reader = FrameReader(project.frames)
-    for axis, row in zip(axes, frames.iter_rows(named=True), strict=False):
-        axis.imshow(read_picture(reader, row))
-        axis.set_title(format_time(row["time"]), fontsize="small")
-    return figure
+    rows = list(frames.iter_rows(named=True))
+    return picture_gallery(
+        [read_picture(reader, row) for row in rows], [format_time(row["time"]) for row in rows], title=title
+    )

@@ -88,7 +88,7 @@ def relearn(project: Project, *, run: str | None = None, progress: bool = True, 
     config = tables.run_config(project, run)
     known = tables.learned_from(project, run)
     chosen = [*known, *(video for video in _reviewed(project) if video not in known)]
-    _, classes = tables.labelled_frames(project, chosen)
+    _, classes = tables.labelled_frames(project, chosen, classes=tables.chosen_classes(project, run))
     learned = tuple(config["model"]["classes"])
     if classes != learned:
         raise HlkitError(

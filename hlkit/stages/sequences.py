@@ -86,7 +86,7 @@ def train_sequence(
     from hlkit.sequence_training import fit_sequence
     from hlkit.video import frame_rate
 
-    labelled, classes = tables.labelled_frames(project, videos)
+    labelled, classes = tables.labelled_frames(project, videos, classes=tables.chosen_classes(project, run))
     fps = tables.same_frame_settings(project, videos).fps
     picture_model = tables.checkpoint(project, run) if with_pictures else None
     materials = [stored_material(project, video, checkpoint=picture_model, progress=progress) for video in videos]

@@ -28,6 +28,7 @@ from hlkit.labels import (
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
 from hlkit.records import check_columns, read_record, read_table
 from hlkit.sampling import Box, check_box
+from hlkit.spans import quoted
 from hlkit.video import frame_rate, probe
 
 
@@ -198,20 +199,34 @@ def new_videos(project: Project, run: str) -> list[str]:
 
 
 def labelled_frames(
-    project: Project, videos: Sequence[str], *, rest: Rest = "auto"
+    project: Project, videos: Sequence[str], *, classes: Sequence[str] | None = None, rest: Rest = "auto"
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The frames of the videos with their `label` (i8), and the names of the classes, background first.
 
     Args:
         project: must hold frames and labels.
         videos: their ids.
+        classes: those that count, the first one being what background is called; labels of others are passed over. All
+            labels that there are, unless given.
         rest: what time counts as that no span covers (see `hlkit.labels.Rest`); -1 stands for what nobody looked at.
+
+    Raises:
+        HlkitError: when no span has one of the classes that are given.
     """
     marks = [table for video in videos if (table := marks_of(project, video)) is not None]
     spans = pl.concat(marks, how="diagonal")
-    classes = (BACKGROUND, *(sorted(set(spans["label"]) - {BACKGROUND}) or [DEFAULT_LABEL]))
+    if classes is None:
+        classes = (BACKGROUND, *(sorted(set(spans["label"]) - {BACKGROUND}) or [DEFAULT_LABEL]))
+    else:
+        classes, held = tuple(classes), sorted(set(spans["label"]))
+        if missing := set(classes[1:]) - set(held):
+            raise HlkitError(
+                f"No span is labelled {quoted(missing)}; the labels are {quoted(held)}. Correct the classes."
+            )
+        spans = spans.with_columns(pl.col("label").replace(BACKGROUND, classes[0]))
+        spans = spans.filter(pl.col("label").is_in(classes))
     index = pl.concat([read_index(project.frames / video) for video in videos])
-    return label_frames(index, spans, classes=classes, rest=rest), classes
+    return label_frames(index, spans, classes=classes, rest=rest), tuple(classes)
 
 
 def marked_share(project: Project, run: str) -> float:
@@ -268,15 +283,27 @@ def run_config(project: Project, run: str) -> dict[str, Any]:
     return config
 
 
-def record_run(project: Project, run: str, *, videos: Sequence[str], sequence: str) -> None:
-    """Add to a run's settings what it learns from, and the kind of its sequence model ("none" without one)."""
+def record_run(
+    project: Project, run: str, *, videos: Sequence[str], sequence: str, classes: Sequence[str] | None = None
+) -> None:
+    """Add to a run's settings what it learns from, and the kind of its sequence model ("none" without one).
+
+    `classes` are those that were chosen, if any were.
+    """
     config = run_config(project, run) | {"videos": list(videos), "sequence": sequence}
+    if classes is not None:
+        config["classes"] = list(classes)
     write_text(checkpoint(project, run).with_name("config.json"), json.dumps(config, indent=1) + "\n")
 
 
 def learned_from(project: Project, run: str) -> list[str]:
     """The videos that a run learned from; none where it was made elsewhere and does not say."""
     return list(run_config(project, run).get("videos", ()))
+
+
+def chosen_classes(project: Project, run: str) -> list[str] | None:
+    """The classes that a run was told to learn; None when it learns all that are labelled."""
+    return run_config(project, run).get("classes")
 
 
 def scored_videos(project: Project, run: str, videos: Sequence[str] | None = None) -> list[str]:

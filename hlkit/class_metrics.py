@@ -1,0 +1,100 @@
+"""How well scores tell several classes apart: a row a class beside what a guess has, for frames, clips or videos.
+
+Conventions are those of `hlkit.rankings`. The decision is the most probable class. *Macro* is the mean over the classes
+that occur, each counting the same however rare it is; the accuracy of a guess is that of always naming the commonest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hlkit.project import HlkitError
+from hlkit.rankings import average_precision, bootstrap_interval, rates
+
+ALL = "all"
+
+CLASS_CARD_SCHEMA = pl.Schema(
+    {"class": pl.String, "count": pl.Int64}
+    | dict.fromkeys(("base_rate", "ap", "low", "high", "precision", "recall", "f1"), pl.Float64)
+)
+
+
+def class_card(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    *,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Judge probabilities of several classes.
+
+    Args:
+        labels: int (n,), index into `classes`.
+        probabilities: float (n, classes).
+        classes: names.
+        groups: int (n,), what the bootstrap draws whole, such as chunks of time or videos; each row by itself unless
+            given.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        Columns of `CLASS_CARD_SCHEMA`, a row a class and last `all`: `count` of true ones; `base_rate`, its share of
+        all, which is a guess's AP and precision; `ap` with its 95 % interval `low` and `high`; `precision`,
+        `recall` and `f1` of the decision. Null where a class does not occur, or is all there is. In the row `all`, all
+        are means over the classes that occur, but `precision`: there it is the accuracy, the share decided rightly,
+        and `base_rate` is that of the commonest class.
+
+    Raises:
+        HlkitError: for shapes that don't fit, or labels that are none of the classes.
+    """
+    truth, values = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if values.shape != (truth.size, len(classes)) or not truth.size:
+        raise HlkitError(f"Labels {truth.shape} and probabilities {values.shape} don't fit {len(classes)} classes.")
+    if not np.isin(truth, np.arange(len(classes))).all():
+        raise HlkitError(f"Some labels are none of the {len(classes)} classes. Leave out what nobody looked at.")
+    drawn = np.arange(truth.size) if groups is None else np.asarray(groups)
+    decided = values.argmax(axis=1)
+    rows = []
+    for place, name in enumerate(classes):
+        true, said = truth == place, decided == place
+        shares = rates(int((true & said).sum()), int(said.sum()), int(true.sum()))
+        row: list[float | None] = [float(true.mean()), None, None, None, None, None, None]
+        if true.any() and not true.all():
+            interval = (None, None)
+            if np.unique(drawn).size > 1:
+                interval = bootstrap_interval(true, values[:, place], drawn, resamples=resamples, seed=seed)
+            row = [row[0], average_precision(true, values[:, place]), *interval, *shares]
+        rows.append((name, int(true.sum()), *row))
+    card = pl.DataFrame(rows, schema=CLASS_CARD_SCHEMA, orient="row")
+    known = card.filter(pl.col("count") > 0)
+    means = known.select(pl.col("ap", "low", "high", "recall", "f1").mean()).row(0, named=True)
+    last = {"class": ALL, "count": truth.size, "base_rate": known["base_rate"].max(), **means}
+    last["precision"] = accuracy(truth, values)
+    return pl.concat([card, pl.DataFrame([last], schema=CLASS_CARD_SCHEMA)])
+
+
+def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """The share of rows whose most probable class is theirs, 0 to 1."""
+    return float((np.asarray(probabilities).argmax(axis=1) == np.asarray(labels)).mean())
+
+
+def confusion(labels: npt.ArrayLike, decided: npt.ArrayLike, classes: Sequence[str]) -> pl.DataFrame:
+    """How often each class was taken for which: a row a true class (`class`), a column (i64) a decided one.
+
+    Args:
+        labels, decided: int (n,), index into `classes`.
+        classes: names.
+    """
+    truth, said = np.asarray(labels), np.asarray(decided)
+    counts = [
+        [int(((truth == row) & (said == column)).sum()) for column in range(len(classes))]
+        for row in range(len(classes))
+    ]
+    return pl.DataFrame(
+        {"class": list(classes)} | {name: [row[place] for row in counts] for place, name in enumerate(classes)}
+    )

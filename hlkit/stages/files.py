@@ -1,0 +1,303 @@
+"""Stages on files that are no part of a project: score any video with a model, say what each is, sort them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from hlkit.picture_folders import read_picture_list
+from hlkit.project import HlkitError, HlkitWarning, safe_id, write_text
+from hlkit.shares import class_shares, decide_classes, shares_text
+from hlkit.sorting import move_files, plan_moves, undo_moves
+from hlkit.sources import read_many
+from hlkit.stages.common import Say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# More than these would not be read.
+MOVES_SAID = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FileScores:
+    """What a model thinks of some files.
+
+    Attributes:
+        scores: a score table; `video` is the id that a file got from its name.
+        classes: of the model, the ordinary one first.
+        files: the file of each id.
+    """
+
+    scores: pl.DataFrame
+    classes: tuple[str, ...]
+    files: Mapping[str, Path]
+
+    def __repr__(self) -> str:
+        return f"FileScores({len(self.files)} files, {len(self.scores):,} frames, {', '.join(self.classes)})"
+
+
+def infer_files(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    model: Path | str,
+    start: float | None = None,
+    end: float | None = None,
+    duration: float | None = None,
+    keep_cut: bool = False,
+    target: Path | str | None = None,
+    progress: bool = True,
+    say: Say = print,
+) -> FileScores:
+    """Score video files with a model, wherever they lie; nothing is stored beside them unless asked for.
+
+    A file that can't be read is left out, with an HlkitWarning.
+
+    Args:
+        sources: files (`.mp4`, `.avi` and all else that ffmpeg reads) or folders of videos, which are searched.
+        model: a `model.ckpt` that hlkit trained; its picture network scores.
+        start, end, duration: this stretch of each file only, in seconds; with a start one of the others is needed.
+        keep_cut: keep the stretch as `<name>_cut.mp4` beside the file.
+        target: a CSV that gets the scores.
+        progress: show a progress bar.
+        say: takes a line for each file: the share of each class.
+
+    Raises:
+        HlkitError: for a start without an end, two files of one name, no file, or none that could be read.
+    """
+    from hlkit.predict import predict
+    from hlkit.training import load_model
+
+    if start is not None and end is None and duration is None:
+        raise HlkitError(f"start={start:g} is given, but neither an end nor a duration. Give one of them.")
+    if keep_cut and end is None and duration is None:
+        raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
+    files = _files([sources] if isinstance(sources, (str, Path)) else sources)
+    network, config = load_model(Path(model))
+    tables = []
+    for video, file in files.items():
+        try:
+            scores = predict(
+                network,
+                config,
+                file,
+                video_id=video,
+                start=start or 0.0,
+                end=end,
+                duration=duration,
+                progress=progress and len(files) == 1,
+            )
+        except HlkitError as error:
+            warnings.warn(f"{file} is left out. {error}", HlkitWarning, stacklevel=2)
+            continue
+        tables.append(scores)
+        row = class_shares(scores, config.classes).row(0, named=True)
+        say(f"{file.name}: {shares_text(row, config.classes)}")
+        if keep_cut:
+            cut = _keep_cut(file, start or 0.0, end if end is not None else (start or 0.0) + (duration or 0.0))
+            say(f"{file.name}: the cut is {cut}.")
+    if not tables:
+        raise HlkitError("None of the files could be scored. Copy or download them again.")
+    table = pl.concat(tables)
+    if target is not None:
+        write_text(Path(target), table.write_csv(float_precision=6))
+    return FileScores(table, config.classes, {video: files[video] for video in table["video"].unique()})
+
+
+def decide_files(
+    found: FileScores, *, thresholds: Mapping[str, float] | None = None, target: Path | str | None = None
+) -> pl.DataFrame:
+    """What each file is as a whole.
+
+    Args:
+        found: from `infer_files`.
+        thresholds: the share of a file above which a class counts, see `hlkit.shares.decide_classes`.
+        target: a CSV that gets the table.
+
+    Returns:
+        A row a file: `video`, `path`, `frames`, `share_<class>` for each, `class`.
+    """
+    shares = decide_classes(class_shares(found.scores, found.classes), found.classes, thresholds=thresholds)
+    paths = pl.Series("path", [str(found.files[video]) for video in shares["video"]], dtype=pl.String)
+    table = shares.insert_column(1, paths)
+    if target is not None:
+        write_text(Path(target), table.write_csv(float_precision=4))
+    return table
+
+
+def join_decisions(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One class for each file out of several tables of `decide_files` on the same files: `good sharp`.
+
+    Returns:
+        `path` and `class`, in the order of the first table; a file that one of them lacks is left out.
+    """
+    joined = tables[0].select("path", "class")
+    for table in tables[1:]:
+        joined = joined.join(table.select("path", other="class"), on="path", how="inner", maintain_order="left")
+        joined = joined.select("path", pl.concat_str("class", "other", separator=" "))
+    return joined
+
+
+def judge_files(found: FileScores, truth: Path | str, *, say: Say = print) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """How well files were told apart, by what they truly are.
+
+    A file's probabilities are the means of its frames'. Files that the list does not name are left out.
+
+    Args:
+        found: from `infer_files`.
+        truth: a CSV with the columns `path,label`, or a folder with a folder of videos for each class.
+        say: takes a line for each card: the share decided rightly beside that of always naming the commonest class.
+
+    Returns:
+        Two cards as from `hlkit.class_metrics.class_card`: of the frames, and of the files. Intervals draw whole files.
+
+    Raises:
+        HlkitError: when the list names none of the files, or classes that the model does not know.
+    """
+    from hlkit.class_metrics import ALL, class_card
+    from hlkit.shares import class_probabilities
+
+    labels = _true_classes(Path(truth))
+    if unknown := set(labels.values()) - set(found.classes):
+        raise HlkitError(f"{truth} has {', '.join(sorted(unknown))}; the model knows {', '.join(found.classes)}.")
+    scores = found.scores.filter(pl.col("video").is_in(list(labels)))
+    if scores.is_empty():
+        raise HlkitError(f"{truth} names none of the files that were scored. Names without suffixes must be the same.")
+    names = scores["video"].unique(maintain_order=True).to_list()
+    place = {name: number for number, name in enumerate(names)}
+    group = np.array([place[video] for video in scores["video"]])
+    values = class_probabilities(scores, found.classes)
+    of_files = np.array([found.classes.index(labels[name]) for name in names])
+    means = np.stack([values[group == number].mean(axis=0) for number in range(len(names))])
+    cards = (
+        class_card(of_files[group], values, found.classes, groups=group),
+        class_card(of_files, means, found.classes),
+    )
+    for what, card in zip(("frames", "files"), cards, strict=True):
+        row = card.filter(pl.col("class") == ALL).row(0, named=True)
+        say(
+            f"{Path(truth).stem}: {row['count']:,} {what}: {row['precision']:.1%} right, the commonest class alone "
+            f"{row['base_rate']:.1%}; mean AP {row['ap']:.3f}."
+        )
+    return cards
+
+
+def _true_classes(truth: Path) -> dict[str, str]:
+    """The class of each file's id."""
+    if truth.is_dir():
+        files = [
+            (file, folder.name) for folder in sorted(truth.iterdir()) if folder.is_dir() for file in folder.iterdir()
+        ]
+    else:
+        files = [(Path(path), label) for path, label in read_picture_list(truth).iter_rows()]
+    return {safe_id(file.stem): label for file, label in files}
+
+
+def file_sheet(table: pl.DataFrame, *, title: str = "", pictures: int = 36) -> Figure:
+    """A contact sheet: the picture in the middle of each file, with its name and class; the first `pictures` of them.
+
+    `table` has the columns `path` and `class`.
+    """
+    from hlkit.frames import stream_pictures
+    from hlkit.gallery import picture_gallery
+    from hlkit.video import probe
+
+    shown, captions = [], []
+    for path, name in table.select("path", "class").head(pictures).iter_rows():
+        middle = probe(Path(path)).duration / 2
+        batches = stream_pictures(Path(path), fps=1, size=128, start=middle)
+        shown.append(next(batches)[0])
+        batches.close()
+        captions.append(f"{Path(path).stem[:18]}\n{name}")
+    return picture_gallery(shown, captions, title=title)
+
+
+def sort_files(table: pl.DataFrame, folder: Path | str, *, yes: bool = False, say: Say = print) -> pl.DataFrame:
+    """Move files into a folder for each class. Unless `yes`, only say what would be moved.
+
+    Args:
+        table: `path` and `class`, as from `decide_files`.
+        folder: gets a folder a class, and `moved.csv`, from which `unsort` takes all of it back.
+        yes: do it.
+        say: takes the lines for the user.
+
+    Returns:
+        `source` and `target` of each move.
+
+    Raises:
+        HlkitError: when files are missing or places are taken; nothing is moved then.
+    """
+    moves = plan_moves([Path(path) for path in table["path"]], table["class"].to_list(), Path(folder))
+    for source, target in list(moves.iter_rows())[:MOVES_SAID]:
+        say(f"{source} -> {target}")
+    if len(moves) > MOVES_SAID:
+        say(f"... and {len(moves) - MOVES_SAID} more.")
+    if yes:
+        move_files(moves, Path(folder))
+        say(f"{len(moves)} files moved; {Path(folder) / 'moved.csv'} says from where.")
+    else:
+        say(f"{len(moves)} files would be moved; nothing was.")
+    return moves
+
+
+def sort(
+    files: Sequence[Path],
+    *,
+    model: Path,
+    into: Path,
+    thresholds: Mapping[str, float] | None = None,
+    target: Path | None = None,
+    yes: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Score files, decide what each is, and sort them: `infer_files`, `decide_files` and `sort_files` in one."""
+    found = infer_files(files, model=model, progress=progress, say=say)
+    return sort_files(decide_files(found, thresholds=thresholds, target=target), into, yes=yes, say=say)
+
+
+def unsort(folder: Path | str, *, say: Say = print) -> int:
+    """Move back what `sort_files` moved into a folder, and return how many files that were.
+
+    Raises:
+        HlkitError: when nothing was sorted into it, or an old place is taken.
+    """
+    count = undo_moves(Path(folder))
+    say(f"{count} files moved back.")
+    return count
+
+
+def _files(sources: Sequence[str | Path]) -> dict[str, Path]:
+    """The files by their ids, in order."""
+    paths = []
+    for source in map(Path, sources):
+        paths += [Path(file) for file, _ in read_many(source)] if source.is_dir() else [source]
+    files: dict[str, Path] = {}
+    for path in paths:
+        if not path.is_file():
+            raise HlkitError(f"There is no file {path}. Check its path.")
+        other = files.setdefault(safe_id(path.stem), path)
+        if other != path:
+            raise HlkitError(f"{other} and {path} have one name. Rename one of them, or score them by themselves.")
+    if not files:
+        raise HlkitError("No file is named. Name videos, or folders of videos.")
+    return files
+
+
+def _keep_cut(file: Path, start: float, end: float) -> Path:
+    from hlkit.reel import Cut, write_reel
+    from hlkit.video import probe
+
+    target = file.with_name(f"{file.stem}_cut.mp4")
+    end = min(end, probe(file).duration)
+    with warnings.catch_warnings():
+        # That a cut of an AVI is encoded and not copied is no news for who asked for an MP4.
+        warnings.simplefilter("ignore", HlkitWarning)
+        write_reel(file, [Cut(start, end)], target, progress=False)
+    return target
