@@ -11,15 +11,16 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
+from hlkit.entries import plain_name
 from hlkit.frames import read_index
 from hlkit.glimpses import LEAST_RATE
 from hlkit.labels import DEFAULT_CLASSES, DEFAULT_LABEL, SPAN_SCHEMA, read_labels
 from hlkit.matching import MATCH_SCHEMA, match_reels
-from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, safe_id
-from hlkit.records import read_record
+from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, format_time, safe_id
+from hlkit.records import read_record, read_table
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
-from hlkit.stages.labelling import label_spans
+from hlkit.stages.labelling import alone, label_spans
 from hlkit.video import frame_rate
 
 Rest = Literal["background", "near"]
@@ -60,10 +61,17 @@ def match(
         The columns of `hlkit.matching.match_reel`, of all reels.
 
     Raises:
-        HlkitError: when a file can't be read, or `rest` is another word.
+        HlkitError: when a file can't be read, two have one name, or `rest` is another word.
     """
     files = [Path(reel) for reel in ([reels] if isinstance(reels, (str, Path)) else reels)]
-    return _match(project, files, [f"reel:{file.stem}" for file in files], video, rest, redo, progress, say)
+    origins = [f"reel:{plain_name(file.stem)}" for file in files]
+    for place, origin in enumerate(origins):
+        if origin in origins[:place]:
+            raise HlkitError(
+                f"{files[origins.index(origin)]} and {files[place]} have one name, by which labels are told apart. "
+                "Give one of them another name."
+            )
+    return _match(project, files, origins, video, rest, redo, progress, say)
 
 
 def match_clips(
@@ -155,26 +163,31 @@ def _match(
     stream = project.video(video)
     made_from = {"video": fingerprint(stream), "reels": [fingerprint(file) for file in files], "rest": rest}
     kept = project.root / ".stages" / f"match-{video}.parquet"
-    if kept.is_file() and already_done(project, "match", video, made_from, redo, say):
-        return pl.read_parquet(kept)
+    # Labels may be edited afterwards, which is no reason to look again; but a file that is gone holds none.
+    if project.labels(video).is_file() and already_done(project, "match", video, made_from, redo, say):
+        return read_table(kept, texts=["video"], numbers=["start"], remedy="Look again: `hlkit match --redo`.")
     frames = stored_frames_of(project, video)
     found = match_reels(stream, files, video=video, frames=frames, root=project.frames, progress=progress)
-    length = tables.length(project, video)
-    labels = _all_labels(project, video)
-    for file, origin, table in zip(files, origins, found, strict=True):
-        labels = with_match(labels, table, origin=origin)
+    for file, table in zip(files, found, strict=True):
         seconds = format_time(float((table["end"] - table["start"]).sum()))
         shown = f"{table.height} stretches of it, {seconds}" if table.height else "nothing of it"
         say(f"{video}: {file.name} shows {shown}.")
     matches = pl.concat(found)
     if matches.is_empty():
         return matches
-    origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
-    labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
-    label_spans(project, labels, video=video, origin=origin, say=say)
+    length = tables.length(project, video)
+    with alone(project, video):
+        labels = _all_labels(project, video)
+        for file, origin, table in zip(files, origins, found, strict=True):
+            if earlier := labels.filter(pl.col("origin") == origin, pl.col("label") == DEFAULT_LABEL).height:
+                say(f"{video}: that replaces {earlier} highlights which an earlier {file.name} gave.")
+            labels = with_match(labels, table, origin=origin)
+        origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
+        labels = with_rest(labels, video=video, length=length, rest=rest, origin=origin)
+        label_spans(project, labels, video=video, origin=origin, say=say)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    matches.write_parquet(kept)
-    # Labels may be edited afterwards; that is no reason to look again.
+    with atomic_path(kept) as temporary:
+        matches.write_parquet(temporary)
     project.mark_done("match", video, made_from, [kept])
     return matches
 
