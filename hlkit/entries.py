@@ -255,6 +255,11 @@ def is_plain(text: str) -> bool:
     return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)
 
 
+def plain_name(name: str) -> str:
+    """A file's name as a label file can hold it: one line, with `_` for signs that are no text."""
+    return "".join(sign if is_plain(sign) else "_" for sign in one_line(name))
+
+
 def shown(value: object) -> str:
     """A value of a file in quotes, on one line and cut off where it is long."""
     text = one_line(str(value)).encode("utf-8", "backslashreplace").decode()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from hlkit.entries import plain_name
 from hlkit.labels import BACKGROUND, MARK_SCHEMA, ORIGIN, TIME_DECIMALS, TIME_TOLERANCE
 from hlkit.project import format_time
 
@@ -86,7 +87,7 @@ class Joined(NamedTuple):
 
 def import_origin(name: str) -> str:
     """The origin of the spans of a file, by its name without folders; files of one name count as one."""
-    return f"{IMPORT}:{name}"
+    return f"{IMPORT}:{plain_name(name)}"
 
 
 def join_import(labels: pl.DataFrame, spans: pl.DataFrame, *, name: str, before: Record | None = None) -> Joined:

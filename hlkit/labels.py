@@ -125,7 +125,10 @@ def read_labels(
     """
     path = Path(path)
     hints = Hints(str(path), video, durations, None if fps is None else frame_rate(fps))
-    found = _read(read_text(path), hints, format)
+    text = read_text(path)
+    found = _read(text, hints, format)
+    if format in _BY_LINES and text.strip() and not (found.entries or found.faults):
+        raise HlkitError(f"{path} has no line as {format} has it. Leave the format out, or give another file.")
     entries = [entry for entry in found.ids(hints) if entry.video or found.fault(entry.place, _NO_VIDEO)]
     rows = [(each.video, each.start, each.end, each.label, each.origin) for each in entries]
     spans = pl.DataFrame(rows, schema=MARK_SCHEMA, orient="row")
@@ -136,6 +139,8 @@ def read_labels(
     return spans if durations is None else clip_ends(spans, durations)
 
 
+# Here a line of another kind is passed over, so a file of another format would seem to hold no labels.
+_BY_LINES = ("boxed", "blocks", "edl", "chapters")
 _NO_VIDEO = "video: '' is not allowed; allowed is the id of a video: name it (--video ID)"
 
 

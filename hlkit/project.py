@@ -140,6 +140,16 @@ def write_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def put_aside(file: Path) -> Path:
+    """Keep what a file holds once more beside it, as `<name>.old`, or with a number where that is there already."""
+    old, number = file.with_name(f"{file.name}.old"), 2
+    while old.exists():
+        old, number = file.with_name(f"{file.name}.old{number}"), number + 1
+    with atomic_path(old) as temporary:
+        shutil.copyfile(file, temporary)
+    return old
+
+
 def fingerprint(path: Path) -> str:
     """A short name for a file's content: 16 hex digits of SHA-256 over its size and its first and last MiB.
 
@@ -219,8 +229,11 @@ class Project:
 
     def video_ids(self) -> list[str]:
         """The ids of the recordings that are here, sorted."""
+        return sorted({file.stem for file in self._recordings()})
+
+    def _recordings(self) -> list[Path]:
         files = self.videos.iterdir() if self.videos.is_dir() else iter(())
-        return sorted(file.stem for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != ".")
+        return [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != "."]
 
     def video(self, video: str) -> Path:
         """The recording of one id.
@@ -229,8 +242,9 @@ class Project:
             HlkitError: when the project has no such recording (lists those that it has), or it is a link to a file
                 that is gone.
         """
-        for suffix in VIDEO_SUFFIXES:
-            file = self.videos / f"{video}{suffix}"
+        # Compared with what is there: a camera writes `A.MP4`, and no id leads out of the folder.
+        named = [file for file in self._recordings() if file.stem == video]
+        for file in sorted(named, key=lambda file: (VIDEO_SUFFIXES.index(file.suffix.lower()), file.name)):
             if file.exists():
                 return file
             if file.is_symlink():
@@ -301,13 +315,16 @@ class Project:
         write_text(self.root / "project.toml", "".join(lines).replace("\x7f", "\\u007f"))
 
     def _marker(self, stage: str, name: str) -> Path:
-        return self.root / ".stages" / f"{stage}-{safe_id(name)}.json"
+        plain = safe_id(name)
+        if plain != name:  # others may become the same: "a b", names in another script, long ones with one beginning
+            plain = f"{plain[:60]}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+        return self.root / ".stages" / f"{stage}-{plain}.json"
 
     def is_done(self, stage: str, name: str, made_from: Mapping[str, Any]) -> bool:
         """Whether `stage` has finished on `name` with this `made_from`, and its outputs still have their lengths."""
         try:
             marker = json.loads(self._marker(stage, name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError):
             return False
         match marker:
             case {"made_from": was_made_from, "outputs": dict(sizes)}:

@@ -43,6 +43,9 @@ TIME_DECIMALS = 6
 # Players show whole seconds, so a mark on the last picture may lie up to a second behind the end.
 END_SLACK_SECONDS = 1.0
 
+# Thirty years; a time beyond is a number of another kind.
+MOST_SECONDS = 1e9
+
 _FAULTS_SHOWN = 20
 
 
@@ -249,7 +252,7 @@ def span_faults(
 def _own_faults(
     video: str, start: float, end: float, durations: Mapping[str, float] | None, fps: Fraction | None
 ) -> Iterator[str]:
-    if start is None or end is None or not (math.isfinite(start) and math.isfinite(end)):
+    if start is None or end is None or not (abs(start) < MOST_SECONDS and abs(end) < MOST_SECONDS):
         yield f"start and end: {start} and {end} are not both times; allowed are seconds"
         return
     if start < 0:

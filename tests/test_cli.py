@@ -1,6 +1,7 @@
 """The `hlkit` command: its exit status, its one line of reason, and that each command is the stage of its name."""
 
 import inspect
+import os
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,15 @@ def test_a_failure_is_one_line_and_status_1(tmp_path):
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("hlkit: ")
     assert "has no videos. Download one first" in done.stderr
+
+
+def test_a_name_that_the_terminal_has_no_signs_for_is_printed_all_the_same(tmp_path):
+    (tmp_path / "суббота.csv").write_text("video,start,end\n")
+    words = ["label", tmp_path / "суббота.csv", "--project", tmp_path / "nothing"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*HLKIT, *map(str, words)], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\\u0431\\u043e\\u0442\\u0430.csv holds no labels.\n")
 
 
 def test_verbose_adds_the_traceback(tmp_path):

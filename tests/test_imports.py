@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hlkit.imports import Record, import_origin, join_import
-from hlkit.labels import MARK_SCHEMA, merge_spans
+from hlkit.labels import MARK_SCHEMA, merge_spans, read_labels, write_labels
 
 SECONDS = 30
 FILE = import_origin("f.csv")
@@ -112,3 +112,17 @@ def test_whatever_a_file_says_in_turn_marks_by_hand_stay_and_the_file_is_where_t
                 painted(by_hand, label) | painted(by_hand, other) | (known if label == "highlight" else set())
             )
     assert rows == join(rows, first, before=joined.record)[0] == join(by_hand, first)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("best  of\nmay.csv", "import:best of may.csv"),
+        ("caf\udce9\x01.csv", "import:caf__.csv"),
+        ("суббота 😀.csv", "import:суббота 😀.csv"),
+    ],
+)
+def test_an_origin_is_what_a_label_file_gives_back(tmp_path, name, origin):
+    assert import_origin(name) == origin
+    write_labels(table((1, 2, "highlight", origin)), tmp_path / "a.csv")
+    assert read_labels(tmp_path / "a.csv")["origin"].to_list() == [origin]

@@ -262,3 +262,18 @@ def test_a_video_is_partly_seen_by_its_background_or_by_answers_alone():
     times = pl.concat([frames([0, 2, 4], video) for video in ("all", "rejected", "answers", "both", "new")])
     labels = label_frames(times, table, rest="auto")["label"].to_list()
     assert labels == [1, 0, 0, 1, 0, -1, 1, -1, -1, 1, 0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["edl", "chapters", "boxed", "blocks"])
+def test_a_file_of_another_format_is_not_taken_for_one_without_labels(tmp_path, kind):
+    file = tmp_path / "a.csv"
+    file.write_text("video;start;end\na;1;2\n")
+    with pytest.raises(HlkitError):
+        read_labels(file, video="a", fps="30", format=kind)
+
+
+def test_a_time_beyond_all_times_is_a_fault_of_its_row(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text(f"video,start,end\na,1,{'9' * 308}\n")
+    with pytest.raises(HlkitError, match=r"row 2, start and end: 1\.0 and 1e\+308 are not both times"):
+        read_labels(file, durations={"a": 10.0})

@@ -1,5 +1,8 @@
 """What a person says of a video reaches its label file whole or not at all, and training leaves out what nobody saw."""
 
+import fcntl
+import shutil
+
 import polars as pl
 import pytest
 from conftest import write_label_file
@@ -7,9 +10,10 @@ from typer.testing import CliRunner
 
 from hlkit import stages
 from hlkit.cli import app
+from hlkit.imports import join_import
 from hlkit.labels import SPAN_SCHEMA, read_labels
-from hlkit.project import HlkitError, Project
-from hlkit.stages import tables
+from hlkit.project import HlkitError, HlkitWarning, Project
+from hlkit.stages import labelling, tables
 
 
 def spans(*rows, video="learn"):
@@ -322,3 +326,99 @@ def test_commands_pass_formats_classes_and_fps_on(project, tmp_path):
     wrong = call("label", file, "--class", "Boss fight")
     assert wrong.exit_code == 2
     assert "is no pair of classes" in wrong.output
+
+
+def quiet(line):
+    """Take a line and say nothing."""
+
+
+def test_files_whose_names_have_no_latin_letter_are_told_apart(project, tmp_path):
+    stages.label(project, put(tmp_path, "суббота.csv", "start,end\n10,20\n"), video="learn", say=quiet)
+    stages.label(project, put(tmp_path, "воскресенье.csv", "start,end\n40,50\n"), video="learn", say=quiet)
+    assert marks(project) == [
+        (10, 20, "highlight", "import:суббота.csv"),
+        (40, 50, "highlight", "import:воскресенье.csv"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["best  of.csv", "caf\udce9.csv", "a\x01b.csv", "a\nb.csv", " -q 'x' \".csv"])
+def test_a_file_of_an_odd_name_is_taken_and_taken_again(project, tmp_path, name):
+    file = put(tmp_path, name, "start,end\n10,20\n")
+    stages.label(project, file, video="learn", say=quiet)
+    file.write_text("start,end\n40,50\n")
+    stages.label(project, file, video="learn", say=quiet)
+    assert [row[:2] for row in marks(project)] == [(40, 50)]
+
+
+def test_replacing_is_done_again_after_marks_by_hand_and_nothing_is_lost(project, tmp_path):
+    file = put(tmp_path, "times.csv", "start,end\n10,20\n")
+    stages.label_text(project, "30-35", video="learn", say=quiet)
+    stages.label(project, file, video="learn", replace=True, say=quiet)
+    stages.label_text(project, "50-55", video="learn", say=quiet)
+    stages.label(project, file, video="learn", replace=True, say=quiet)
+    said = []
+    stages.label(project, file, video="learn", replace=True, say=said.append)
+    assert said == ["learn, times.csv: label already done."]
+    assert [row[:2] for row in marks(project)] == [(10, 20)]
+    kept = [project.labels("learn").with_name(f"learn.csv.{end}") for end in ("old", "old2")]
+    assert [read_labels(file, video="learn").select("start").to_series().to_list() for file in kept] == [[30], [10, 50]]
+
+
+def test_a_video_that_a_file_names_no_more_is_told(tmp_path, project):
+    shutil.copy(project.video("learn"), project.videos / "other.mp4")
+    file = put(tmp_path, "times.csv", "video,start,end\nlearn,10,20\nother,10,20\n")
+    stages.label(project, file, say=quiet)
+    file.write_text("video,start,end\nlearn,10,20\n")
+    said = []
+    stages.label(project, file, say=said.append)
+    assert said[1:] == ["other: times.csv does not name it; what a file of this name gave it before stays."]
+    assert tables.marks_of(project, "other")["start"].to_list() == [10]
+
+
+def test_nobody_else_writes_labels_while_a_file_joins_them(project, tmp_path, monkeypatch):
+    def held(*arguments, **options):
+        with project.labels("learn").with_suffix(".jsonl").open("ab") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return join_import(*arguments, **options)
+
+    monkeypatch.setattr(labelling, "join_import", held)
+    stages.label(project, put(tmp_path, "times.csv", "start,end\n10,20\n"), video="learn", say=quiet)
+    assert [row[:2] for row in marks(project)] == [(10, 20)]
+
+
+@pytest.mark.parametrize("target", ["videos/learn.mp4", "labels/learn.csv", "new.mkv", "videos"])
+def test_labels_are_not_written_over_recordings_and_the_projects_own(project, target):
+    stages.label_text(project, "10-20", video="learn", say=quiet)
+    before = {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()}
+    with pytest.raises(HlkitError, match=r"Labels are not written over .*\. Give another one, such as labels\.csv\."):
+        stages.export_labels(project, project.root / target, say=quiet)
+    assert {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["", "a\x01b", "a\nb", "a  b", " a"])
+def test_a_class_that_a_label_file_would_not_give_back_is_refused(project, tmp_path, name):
+    stages.label_text(project, "10-20", video="learn", say=quiet)
+    before = project.labels("learn").read_bytes()
+    file, says = put(tmp_path, "times.csv", "start,end\n40,50\n"), "The class .* can't stand in a label file"
+    with pytest.raises(HlkitError, match=says):
+        stages.label_spans(project, spans((40, 50, name)), video="learn", origin="hand", say=quiet)
+    with pytest.raises(HlkitError, match=says):
+        stages.labeller(project, video="learn", classes=["kill", name])
+    with pytest.raises(HlkitError, match=r"The origin .* can't stand in a label file"):
+        stages.label_spans(project, spans((40, 50, "kill")), video="learn", origin=name, say=quiet)
+    if name:  # an empty one drops
+        with pytest.raises(HlkitError, match=says):
+            stages.label(project, file, video="learn", classes={"highlight": name}, say=quiet)
+    assert project.labels("learn").read_bytes() == before
+
+
+def test_labels_that_can_not_be_read_any_more_are_replaced_by_a_files(project, tmp_path):
+    file = put(tmp_path, "times.csv", "start,end\n10,20\n")
+    stages.label(project, file, video="learn", replace=True, say=quiet)
+    project.labels("learn").write_bytes(b"video,st\xffnonsense")
+    with pytest.warns(HlkitWarning, match="Windows-1252"), pytest.raises(HlkitError, match="has the columns"):
+        stages.label(project, put(tmp_path, "more.csv", "start,end\n40,50\n"), video="learn", say=quiet)
+    with pytest.warns(HlkitWarning, match="Windows-1252"):
+        stages.label(project, file, video="learn", replace=True, say=quiet)
+    assert [row[:2] for row in marks(project)] == [(10, 20)]
+    assert project.labels("learn").with_name("learn.csv.old").read_bytes() == b"video,st\xffnonsense"

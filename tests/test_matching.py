@@ -267,6 +267,29 @@ def test_a_reel_that_shows_nothing_any_more_takes_its_labels_along_and_is_looked
     assert said[-1] == "demo_a: match already done."
 
 
+def test_reels_of_one_name_would_take_each_others_labels(finished, clean, tmp_path):
+    project, _ = finished
+    before = project.labels("demo_a").read_bytes()
+    shutil.copy(clean, tmp_path / "best.mkv")
+    with pytest.raises(HlkitError, match=r"best\.mp4 and .*best\.mkv have one name.*Give one of them another name"):
+        stages.match(project, [clean, tmp_path / "best.mkv"], video="demo_a", progress=False)
+    assert project.labels("demo_a").read_bytes() == before
+
+
+def test_labels_that_are_gone_are_made_again_and_replaced_ones_are_told(finished, clean, tmp_path):
+    project = Project(Path(shutil.copytree(finished[0].root, tmp_path / "project")))
+    before = project.labels("demo_a").read_bytes()
+    project.labels("demo_a").unlink()
+    said = []
+    stages.match(project, clean, video="demo_a", progress=False, say=said.append)
+    assert said[0] == "demo_a: best.mp4 shows 3 stretches of it, 0:00:21."
+    assert project.labels("demo_a").read_bytes() == before
+    said.clear()
+    stages.match(project, clean, video="demo_a", redo=True, progress=False, say=said.append)
+    assert said[1] == "demo_a: that replaces 3 highlights which an earlier best.mp4 gave."
+    assert project.labels("demo_a").read_bytes() == before
+
+
 def test_the_command(finished, clean):
     project, _ = finished
     words = [sys.executable, "-c", "from hlkit.cli import main; main()", "match"]

@@ -17,6 +17,7 @@ from hlkit.project import (
     format_time,
     parse_time,
     plain_words,
+    put_aside,
     safe_id,
     write_text,
 )
@@ -160,6 +161,27 @@ def test_a_damaged_marker_is_not_believed(tmp_path):
         marker.write_text(damage)
         assert not project.is_done("frames", "a", {})
         assert project.made_from("frames", "a") == {}
+    marker.write_bytes(b"\xff\xfe\x80")
+    assert not project.is_done("frames", "a", {})
+    assert project.made_from("frames", "a") == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a, суббота.csv", "a, воскресенье.csv"),
+        ("a b", "a_b"),
+        ("v" * 90 + "1", "v" * 90 + "2"),
+        ("caf\udce9", "caf\udcea"),
+    ],
+)
+def test_two_names_have_two_markers(tmp_path, one, other):
+    project = Project(tmp_path)
+    project.mark_done("import", one, {"said": 1}, [])
+    assert project.made_from("import", other) == {}
+    assert not project.is_done("import", other, {"said": 1})
+    project.mark_done("import", other, {"said": 2}, [])
+    assert (project.made_from("import", one), project.made_from("import", other)) == ({"said": 1}, {"said": 2})
 
 
 def test_settings_are_merged_and_read_back(tmp_path):
@@ -209,6 +231,40 @@ def test_a_missing_video_is_answered_with_those_that_are_there(tmp_path):
     assert project.video("a") == tmp_path.resolve() / "videos" / "a.mkv"
     with pytest.raises(HlkitError, match=r"no video 'x'\. It has: a, b"):
         project.video("x")
+
+
+def test_a_recording_is_found_whatever_the_case_of_its_suffix(tmp_path):
+    project = Project(tmp_path)
+    project.videos.mkdir()
+    (project.videos / "A.MP4").write_bytes(b"")
+    assert project.video_ids() == ["A"]
+    assert project.video("A").name == "A.MP4"
+    (project.videos / "A.mkv").write_bytes(b"")
+    assert project.video_ids() == ["A"]
+    assert project.video("A").name == "A.MP4"
+
+
+@pytest.mark.parametrize("video", ["../a", "../videos/in", "videos/../in", "", ".", "n" * 300, "in.mp4"])
+def test_no_id_leads_out_of_the_folder(tmp_path, video):
+    project = Project(tmp_path / "project")
+    project.videos.mkdir(parents=True)
+    for file in (project.root / "a.mp4", project.videos / "in.mp4", project.videos / ".mp4"):
+        file.write_bytes(b"")
+    with pytest.raises(HlkitError, match=r"The project has no video '.*'\. It has: in\."):
+        project.video(video)
+
+
+def test_what_is_put_aside_takes_the_place_of_nothing(tmp_path):
+    file = tmp_path / "a.csv"
+    for content in ("one", "two", "three"):
+        file.write_text(content)
+        assert put_aside(file).read_text() == content
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.csv": "three",
+        "a.csv.old": "one",
+        "a.csv.old2": "two",
+        "a.csv.old3": "three",
+    }
 
 
 def test_a_project_is_a_folder(tmp_path):

@@ -12,7 +12,7 @@ from conftest import HIGHLIGHTS
 
 from hlkit import notebook, stages
 from hlkit.labels import SPAN_SCHEMA
-from hlkit.project import HlkitError
+from hlkit.project import HlkitError, HlkitWarning
 from hlkit.stages import tables
 from hlkit.stages.sequences import read_rounds, rounds_file
 
@@ -140,3 +140,37 @@ def test_a_new_class_needs_a_new_training(copied):
     stages.label_spans(copied, labels, video="learn", origin="hand", say=quiet)
     with pytest.raises(HlkitError, match="classes background, boss, but 'first' learned background, highlight"):
         stages.relearn(copied, progress=False, say=quiet)
+
+
+def test_a_video_that_lost_its_labels_is_not_taken_for_dull(copied):
+    copied.labels("learn").unlink()
+    before = (copied.model("first") / "sequence.ckpt").read_bytes()
+    with pytest.raises(HlkitError, match=r"^learn: no labels\. Mark some highlights first"):
+        stages.relearn(copied, progress=False, say=quiet)
+    assert (copied.model("first") / "sequence.ckpt").read_bytes() == before
+
+
+def test_a_run_that_does_not_say_what_it_is_is_told(copied):
+    file = copied.model("first") / "config.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({name: part for name, part in whole.items() if name != "sequence"}))
+    with pytest.raises(HlkitError, match=r"config\.json does not say what sequence model 'first' has\. Train it anew"):
+        stages.relearn(copied, progress=False, say=quiet)
+    file.write_text(json.dumps(whole | {"videos": []}))
+    copied.labels("learn").unlink()
+    with pytest.raises(HlkitError, match=r"^learn: no labels"):
+        stages.relearn(copied, progress=False, say=quiet)
+
+
+@pytest.mark.parametrize("damage", ["other columns", "no parquet"])
+def test_a_damaged_table_of_rounds_costs_the_chart_and_not_the_lesson(copied, damage):
+    file = rounds_file(copied, "first")
+    if damage == "no parquet":
+        file.write_bytes(b"PAR1 nonsense")
+    else:
+        pl.DataFrame({"round": ["one"]}).write_parquet(file)
+    with pytest.raises(HlkitError, match=r"rounds\.parquet is damaged.*Each lesson adds a row"):
+        stages.review_chart(copied)
+    with pytest.warns(HlkitWarning, match=r"The chart of rounds begins anew, for .*rounds\.parquet is damaged"):
+        stages.relearn(copied, progress=False, say=quiet)
+    assert read_rounds(file)["round"].to_list() == [1]

@@ -111,6 +111,16 @@ def test_what_the_page_may_not_ask_is_told_there_and_changes_nothing(page):
     widget._receive(widget, "nonsense", [])
 
 
+def test_a_mark_that_can_not_be_kept_is_told_on_the_page(page, tmp_path):
+    widget, ask = page()
+    ask("mark", start=10, end=20, label="highlight")
+    (tmp_path / "vod.marks.jsonl").unlink()
+    (tmp_path / "vod.marks.jsonl").mkdir()
+    answer = ask("mark", start=30, end=40, label="highlight")[-1][0]
+    assert answer["bad"] and "can't be used (Is a directory)" in answer["text"]
+    assert rows(widget) == [(10, 20, "highlight")]
+
+
 def test_another_tabs_marks_come_with_the_next_question(page, tmp_path):
     widget, ask = page()
     journal_in(tmp_path).mark(10, 20, "highlight")

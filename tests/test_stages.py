@@ -307,6 +307,28 @@ def test_highlights_may_be_edited_before_the_reel_is_cut(copied):
     assert probe(reel).duration == pytest.approx(2, abs=0.05)
 
 
+def test_edited_highlights_are_kept_when_others_are_picked(copied):
+    old = copied.reel("judge", ".csv.old")
+    stages.timeline(copied, window_seconds=2, minutes=0.15, say=lambda line: None)
+    assert not old.exists()
+    edited = "video,start,end,label\njudge,20,22,highlight\n"
+    copied.reel("judge", ".csv").write_text(edited)
+    said = []
+    stages.timeline(copied, window_seconds=2, minutes=0.2, say=said.append)
+    assert said[0] == f"judge: its highlights were not as they had been picked; those of before are in {old}."
+    assert old.read_text() == edited
+    stages.timeline(copied, window_seconds=2, minutes=0.15, snap=True, progress=False, say=said.append)
+    stages.timeline(copied, window_seconds=2, minutes=0.2, say=said.append)
+    assert [path.name for path in old.parent.glob("*.old*")] == [old.name]
+
+
+def test_a_reel_of_a_video_without_highlights_says_what_to_do(copied):
+    with pytest.raises(HlkitError, match=r"No highlights of learn are picked yet\. Pick them first"):
+        stages.reel(copied, videos=["judge", "learn"], progress=False)
+    with pytest.raises(HlkitError, match="The project has no video 'x'"):
+        stages.export(copied, videos=["x"])
+
+
 def test_a_stretch_can_be_scored_alone_with_the_same_answer(copied):
     whole = pl.read_parquet(copied.scores("first", "judge"))
     stages.infer(copied, start=10, end=20, progress=False, say=lambda line: None)

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 failed with the reason on one line, 2 wrong usage, 130 st
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
@@ -37,6 +38,8 @@ def main() -> None:
     """The `hlkit` command."""
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", HlkitWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may hold signs that the terminal's encoding does not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as end:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from hlkit.agreement import Agreement, agreement
+from hlkit.entries import is_plain, one_line
 from hlkit.imports import Record, import_origin, join_import
 from hlkit.labels import (
     BACKGROUND,
@@ -26,7 +27,7 @@ from hlkit.labels import (
     read_labels,
     write_labels,
 )
-from hlkit.project import HlkitError, Project, format_time, write_text
+from hlkit.project import VIDEO_SUFFIXES, HlkitError, Project, format_time, put_aside
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
 
@@ -62,7 +63,7 @@ def label(
         classes: other labels for those of the file, such as `{"Boss fight": "highlight", "*": ""}`; see
             `hlkit.labels.map_labels`.
         replace: all labels of these videos, those by hand too, by those of the file; the old ones are kept once more in
-            `labels/<id>.csv.old`.
+            `labels/<id>.csv.old` (`.old2` and so on where that is taken).
         redo: take an unchanged file again; what was taken away of it by hand comes back, marks by hand stay.
         say: takes the lines for the user.
 
@@ -80,13 +81,17 @@ def label(
     for name in named:
         mine = spans.filter(pl.col("video") == name)
         made_from = {"file": source.name, "spans": mine.write_csv(), "replaces": replace}
-        if project.labels(name).is_file() and already_done(
-            project, "label", f"{name}, {source.name}", made_from, redo, say
-        ):
+        # With marks beside the file's, replacing them is not done.
+        is_there = project.labels(name).is_file() and not (replace and _has_more(project, name, mine))
+        if is_there and already_done(project, "label", f"{name}, {source.name}", made_from, redo, say):
             continue
         with alone(project, name):
             _take(project, mine, name, source.name, replace, redo, say)
         project.mark_done("label", f"{name}, {source.name}", made_from, [])
+    for other in tables.labelled_videos(project) if video is None else ():
+        before = _record(project.made_from("import", f"{other}, {source.name}"))
+        if other not in named and before is not None and before.gave:
+            say(f"{other}: {source.name} does not name it; what a file of this name gave it before stays.")
     names = sorted(set(spans["label"]))
     if len(names) > 1:
         more = f" and {len(names) - LABELS_SAID} more" if len(names) > LABELS_SAID else ""
@@ -135,7 +140,8 @@ def label_spans(project: Project, spans: pl.DataFrame, *, video: str, origin: st
         What `labels/<id>.csv` now holds: columns of `SPAN_SCHEMA` and `origin`.
 
     Raises:
-        HlkitError: lists every fault at once, spans of another video among them; no label changes then.
+        HlkitError: lists every fault at once, spans of another video among them, or names a class or an origin that a
+            label file can't hold; no label changes then.
     """
     length = tables.length(project, video)
     spans = check_spans(_with_origin(spans, origin), {video: length})
@@ -166,9 +172,16 @@ def export_labels(
         The file.
 
     Raises:
-        HlkitError: when there are no labels, or the format can't hold them; the file does not change then.
+        HlkitError: when there are no labels, the format can't hold them, or the target is a recording's or a label
+            file of the project; the file does not change then.
     """
     target = Path(target)
+    is_own = target.suffix.lower() in VIDEO_SUFFIXES or target.resolve().parent == project.root / "labels"
+    if is_own or target.is_dir():
+        raise HlkitError(
+            f"Labels are not written over {target}, the name of a recording, a folder or the project's own labels. "
+            "Give another one, such as labels.csv."
+        )
     chosen = list(videos or tables.labelled_videos(project))
     spans = _marks(project, chosen)
     write_labels(spans, target, format=format, fps=fps)
@@ -246,10 +259,9 @@ def _origin_of(spans: pl.DataFrame) -> pl.Expr:
 
 def _take(project: Project, spans: pl.DataFrame, video: str, name: str, replace: bool, redo: bool, say: Say) -> None:
     """Let the spans of a file join the labels of one video, or replace them."""
-    there = tables.marks_of(project, video)
-    if replace and there is not None:
+    if replace:  # whatever is there, even what can't be read any more
         _keep_old(project, video, say)
-    known = None if replace or there is None else there
+    known = None if replace else tables.marks_of(project, video)
     labels = (
         pl.DataFrame(schema=MARK_SCHEMA)
         if known is None
@@ -265,34 +277,57 @@ def _take(project: Project, spans: pl.DataFrame, video: str, name: str, replace:
     project.mark_done("import", file, {"file": name, **joined.record._asdict()}, [])
 
 
+def _has_more(project: Project, video: str, spans: pl.DataFrame) -> bool:
+    """Whether a video's labels are others than those of a file, or can't be read."""
+    try:
+        marks = tables.marks_of(project, video)
+    except HlkitError:
+        return True
+    there, here = (
+        sorted(table.select(pl.col("start", "end").round(6), "label").rows())
+        for table in (spans, spans.clear() if marks is None else marks)
+    )
+    return here != there
+
+
 def _record(kept: Mapping[str, Any]) -> Record | None:
     try:
-        return Record(*([tuple(row) for row in kept[part]] for part in Record._fields))
-    except (KeyError, TypeError):
+        said, gave = (
+            [(start, end, label, origin) for start, end, label, origin in kept[part]] for part in Record._fields
+        )
+    except (KeyError, TypeError, ValueError):
         return None
+    return Record(said, gave)
 
 
 @contextmanager
 def alone(project: Project, video: str) -> Iterator[None]:
-    """Nobody marks the video in a page while the block runs, so what is read in it is what is written over."""
-    journal = project.labels(video).with_suffix(".jsonl")
-    if not journal.is_file():
-        yield
-        return
+    """Nobody else labels the video while the block runs, so what is read in it is what is written over."""
     from hlkit.widgets.journal import locked
 
-    with locked(journal):
+    with locked(project.labels(video).with_suffix(".jsonl")):
         yield
 
 
 def _keep_old(project: Project, video: str, say: Say) -> None:
     file = project.labels(video)
     if file.is_file():
-        write_text(old := file.with_name(f"{file.name}.old"), file.read_text(encoding="utf-8"))
-        say(f"{video}: its labels of before are in {old}.")
+        say(f"{video}: its labels of before are in {put_aside(file)}.")
+
+
+def check_names(names: Iterable[str], *, what: str) -> None:
+    """An `HlkitError` for a name of a class or an origin that a label file would not give back as it is."""
+    for name in names:
+        if not name or name != one_line(name) or not is_plain(name):
+            raise HlkitError(
+                f"The {what} {name!r} can't stand in a label file. Give a name on one line, with single spaces and "
+                "without control signs."
+            )
 
 
 def _write_marks(project: Project, spans: pl.DataFrame, video: str, length: float, say: Say) -> None:
+    check_names(spans["label"].unique(), what="class")
+    check_names(spans[ORIGIN].drop_nulls().unique(), what="origin")
     write_labels(spans, project.labels(video))
     project.mark_done("label", video, {"spans": spans.write_csv()}, [project.labels(video)])
     rejected = spans["label"] == BACKGROUND

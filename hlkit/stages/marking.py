@@ -14,7 +14,7 @@ from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import current_run, window_of
-from hlkit.stages.labelling import label_spans
+from hlkit.stages.labelling import check_names, label_spans
 from hlkit.stages.materials import kept_levels
 from hlkit.timeline import add_intensity
 
@@ -150,6 +150,7 @@ def _widget(project: Project, video: str, *, classes: Sequence[str], **parts: An
     from hlkit.widgets.pictures import Pictures
     from hlkit.widgets.span_widget import Recording, SpanWidget
 
+    check_names(classes, what="class")  # before a mark rests on it
     duration, fps, aspect, url = tables.length(project, video), 30.0, 16 / 9, ""
     journal = journal_of(project, video)
     settings = tables.frame_settings(project, video)

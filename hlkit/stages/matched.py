@@ -11,13 +11,14 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
+from hlkit.entries import plain_name
 from hlkit.frames import read_index
 from hlkit.glimpses import LEAST_RATE
 from hlkit.imports import MATCHES
 from hlkit.labels import BACKGROUND, DEFAULT_LABEL, MARK_SCHEMA, ORIGIN
 from hlkit.matching import MATCH_SCHEMA, match_reels
-from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, safe_id
-from hlkit.records import read_record
+from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, format_time, safe_id
+from hlkit.records import read_record, read_table
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
 from hlkit.stages.labelling import alone, label_spans
@@ -62,10 +63,17 @@ def match(
         The columns of `hlkit.matching.match_reel`, of all reels.
 
     Raises:
-        HlkitError: when a file can't be read, or `rest` is another word.
+        HlkitError: when a file can't be read, two have one name, or `rest` is another word.
     """
     files = [Path(reel) for reel in ([reels] if isinstance(reels, (str, Path)) else reels)]
-    return _match(project, files, [f"reel:{file.stem}" for file in files], video, rest, redo, progress, say)
+    origins = [f"reel:{plain_name(file.stem)}" for file in files]
+    for place, origin in enumerate(origins):
+        if origin in origins[:place]:
+            raise HlkitError(
+                f"{files[origins.index(origin)]} and {files[place]} have one name, by which labels are told apart. "
+                "Give one of them another name."
+            )
+    return _match(project, files, origins, video, rest, redo, progress, say)
 
 
 def match_clips(
@@ -157,8 +165,9 @@ def _match(
     stream = project.video(video)
     made_from = {"video": fingerprint(stream), "reels": [fingerprint(file) for file in files], "rest": rest}
     kept = project.root / ".stages" / f"match-{video}.parquet"
-    if kept.is_file() and already_done(project, "match", video, made_from, redo, say):
-        return pl.read_parquet(kept)
+    # Labels may be edited afterwards, which is no reason to look again; but a file that is gone holds none.
+    if project.labels(video).is_file() and already_done(project, "match", video, made_from, redo, say):
+        return read_table(kept, texts=["video"], numbers=["start"], remedy="Look again: `hlkit match --redo`.")
     frames = stored_frames_of(project, video)
     found = match_reels(stream, files, video=video, frames=frames, root=project.frames, progress=progress)
     for file, table in zip(files, found, strict=True):
@@ -168,7 +177,9 @@ def _match(
     matches, length = pl.concat(found), tables.length(project, video)
     with alone(project, video):
         labels = before = _all_labels(project, video)
-        for origin, table in zip(origins, found, strict=True):
+        for file, origin, table in zip(files, origins, found, strict=True):
+            if earlier := labels.filter(pl.col(ORIGIN) == origin, pl.col("label") == DEFAULT_LABEL).height:
+                say(f"{video}: that replaces {earlier} highlights which an earlier {file.name} gave.")
             labels = with_match(labels, table, origin=origin)
         if not matches.is_empty():
             origin = origins[0] if len(origins) == 1 else f"{origins[0].partition(':')[0]}s"
@@ -177,8 +188,8 @@ def _match(
             # What this wrote says so itself; a label that does not say where it is from must never pass for a match's.
             label_spans(project, labels, video=video, origin="hand", say=say)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    matches.write_parquet(kept)
-    # Labels may be edited afterwards; that is no reason to look again.
+    with atomic_path(kept) as temporary:
+        matches.write_parquet(temporary)
     project.mark_done("match", video, made_from, [kept])
     return matches
 

@@ -17,7 +17,7 @@ from hlkit.events import row_seconds
 from hlkit.gops import CutMode
 from hlkit.labels import TIME_TOLERANCE, covered, read_labels, write_labels
 from hlkit.layout import Look, Shape, check_copying
-from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
+from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, put_aside
 from hlkit.sampling import Box
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
@@ -60,7 +60,7 @@ def timeline(
             With none of the three, a video's highlights get the same share of it as the labels have of those videos.
         snap: move each end to a shot change, or else to a quiet moment, within a second (see `hlkit.snapping`). Needs
             the recordings. Without it, what was snapped before stays so until `redo`.
-        redo: draw and pick again, also over a CSV that was edited.
+        redo: draw and pick again, also over a CSV that was edited, which is kept once more in `reels/<id>.csv.old`.
         progress: show a progress bar while snapping.
         say: takes the lines for the user.
     """
@@ -93,7 +93,9 @@ def timeline(
         if target is not None:
             level = find_threshold(curve, target, durations=durations)
         highlights = pick_highlights(curve, threshold=level.threshold, release=level.release, durations=durations)
+        _keep_edited(project, video, say)
         write_labels(highlights, table)
+        _note_picks(project, video)
         _draw(picture, curve, highlights, labels, level.threshold, video)
         project.mark_done("timeline", video, made_from, [picture])
         seconds = float((highlights["end"] - highlights["start"]).sum())
@@ -101,6 +103,22 @@ def timeline(
         if snap:
             _snap(project, video, progress, say)
     return pictures
+
+
+def _note_picks(project: Project, video: str) -> None:
+    project.mark_done("picks", video, {"list": fingerprint(project.reel(video, ".csv"))}, [])
+
+
+def _is_edited(project: Project, video: str) -> bool:
+    """Whether somebody has written into the list of highlights what was not picked."""
+    table = project.reel(video, ".csv")
+    return table.is_file() and project.made_from("picks", video) != {"list": fingerprint(table)}
+
+
+def _keep_edited(project: Project, video: str, say: Say) -> None:
+    if _is_edited(project, video):
+        old = put_aside(project.reel(video, ".csv"))
+        say(f"{video}: its highlights were not as they had been picked; those of before are in {old}.")
 
 
 def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
@@ -117,7 +135,10 @@ def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
     fixed = set(known.get("ends", ())) if known.get("video") == content else set()
     points = find_snap_points(recording, sorted(set(times) - fixed), progress=progress)
     snapped = snap_spans(before, points, duration=probe(recording).duration, fixed=fixed)
+    edited = _is_edited(project, video)
     write_labels(snapped, table)
+    if not edited:
+        _note_picks(project, video)
     after = read_labels(table, video=video)
     ends = [*after["start"], *after["end"]]
     project.mark_done("snap", video, {"video": content, "ends": ends}, [])

@@ -86,7 +86,12 @@ def relearn(project: Project, *, run: str | None = None, progress: bool = True, 
     if not has_sequence(project, run):
         raise HlkitError(f"'{run}' has no sequence model. Train one first: `hlkit train --run {run} --sequence lstm`.")
     config = tables.run_config(project, run)
-    known = tables.learned_from(project, run)
+    if config.get("sequence") not in ("gru", "lstm") or "seed" not in config["training"]:
+        raise HlkitError(
+            f"{project.model(run) / 'config.json'} does not say what sequence model '{run}' has. Train it anew: "
+            f"`hlkit train --run {run} --redo`."
+        )
+    known = tables.learned_from(project, run) or tables.train_videos(project)  # a run from elsewhere does not say
     chosen = [*known, *(video for video in _reviewed(project) if video not in known)]
     _, classes = tables.labelled_frames(project, chosen, classes=tables.chosen_classes(project, run))
     learned = tuple(config["model"]["classes"])

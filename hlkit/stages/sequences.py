@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from hlkit.project import HlkitError, Project, atomic_path, fingerprint, write_text
+from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, write_text
 from hlkit.records import read_table
 from hlkit.stages import tables
 from hlkit.stages.materials import stored_material, streamed_material
@@ -201,7 +202,14 @@ def held_out_scores(project: Project, run: str) -> pl.DataFrame:
 
 def _note_round(file: Path, labels: pl.Series, fps: float, metrics: dict[str, float]) -> None:
     """Add a row to the run's rounds."""
-    earlier = read_rounds(file) if file.is_file() else pl.DataFrame(schema=ROUNDS_SCHEMA)
+    earlier = pl.DataFrame(schema=ROUNDS_SCHEMA)
+    if file.is_file():
+        try:
+            earlier = read_rounds(file).cast(ROUNDS_SCHEMA)
+        except (HlkitError, pl.exceptions.PolarsError) as error:
+            # What was learned must not be lost for a chart.
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"The chart of rounds begins anew, for {reason}", HlkitWarning, stacklevel=4)
     minutes = [float((labels >= least).sum()) / fps / 60 for least in (0, 1)]
     row = (len(earlier) + 1, *minutes, metrics.get("val_ap"), metrics.get("val_base_rate"))
     with atomic_path(file) as temporary:
@@ -214,7 +222,7 @@ def read_rounds(file: Path) -> pl.DataFrame:
     Raises:
         HlkitError: when it is missing or damaged.
     """
-    remedy = "Train a sequence model first: `hlkit train --redo`."
+    remedy = "Each lesson adds a row: `hlkit train` or `hlkit relearn`."
     return read_table(file, texts=[], numbers=ROUNDS_SCHEMA.names(), remedy=remedy).select(ROUNDS_SCHEMA.names())
 
 

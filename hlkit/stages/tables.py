@@ -211,10 +211,13 @@ def labelled_frames(
         rest: what time counts as that no span covers (see `hlkit.labels.Rest`); -1 stands for what nobody looked at.
 
     Raises:
-        HlkitError: when no span has one of the classes that are given.
+        HlkitError: when one of them has no labels, since all of it would count as dull, or when no span has one of the
+            classes that are given.
     """
-    marks = [table for video in videos if (table := marks_of(project, video)) is not None]
-    spans = pl.concat(marks, how="diagonal")
+    marks = {video: marks_of(project, video) for video in videos}
+    if missing := ", ".join(video for video, table in marks.items() if table is None):
+        raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
+    spans = pl.concat([table for table in marks.values() if table is not None], how="diagonal")
     if classes is None:
         classes = (BACKGROUND, *(sorted(set(spans["label"]) - {BACKGROUND}) or [DEFAULT_LABEL]))
     else:
@@ -326,8 +329,12 @@ def highlight_videos(project: Project, videos: Sequence[str] | None = None) -> l
     """
     tables = (file for file in project.reel("any").parent.glob("*.csv") if not file.name.endswith(OTHER_LISTS))
     chosen = list(videos or sorted(file.stem for file in tables))
-    if not chosen:
-        raise HlkitError("No highlights are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
+    for video in videos or ():
+        project.video(video)  # says so where the recording is what is missing
+    missing = ", ".join(video for video in chosen if not project.reel(video, ".csv").is_file())
+    if missing or not chosen:
+        whose = f" of {missing}" if missing else ""
+        raise HlkitError(f"No highlights{whose} are picked yet. Pick them first (notebook 07, or `hlkit timeline`).")
     return chosen
 
 

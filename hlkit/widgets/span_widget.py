@@ -20,7 +20,7 @@ import polars as pl
 import traitlets
 
 from hlkit.labels import BACKGROUND, DEFAULT_LABEL
-from hlkit.project import HlkitError, HlkitWarning, format_time
+from hlkit.project import HlkitError, HlkitWarning, format_time, plain_words
 from hlkit.timeline import Level, PickRules, find_threshold, pick_highlights
 from hlkit.widgets.journal import Journal
 from hlkit.widgets.pictures import CELLS, COLUMNS, Pictures
@@ -146,8 +146,8 @@ class SpanWidget(anywidget.AnyWidget):
             warnings.simplefilter("always", HlkitWarning)
             try:
                 answer["text"] = self._do(content)
-            except HlkitError as error:
-                answer |= {"text": str(error), "bad": True}
+            except (HlkitError, OSError) as error:
+                answer |= {"text": plain_words(error) or str(error), "bad": True}
             except (KeyError, TypeError, ValueError) as error:
                 answer |= {"text": f"The page sent what hlkit does not understand ({error!r}).", "bad": True}
         if said := [str(warning.message) for warning in caught if issubclass(warning.category, HlkitWarning)]:
