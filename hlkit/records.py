@@ -21,7 +21,9 @@ _KINDS: Mapping[type, str] = {str: "a text", int: "a whole number", dict: "a gro
 _BLOCK_ROWS = 4096
 
 
-def read_table(path: Path, *, texts: Collection[str], numbers: Collection[str], remedy: str) -> pl.DataFrame:
+def read_table(
+    path: Path, *, texts: Collection[str], numbers: Collection[str], remedy: str, may_be_empty: bool = False
+) -> pl.DataFrame:
     """A Parquet table with the columns named, of text and of numbers; it may have others.
 
     Args:
@@ -29,9 +31,10 @@ def read_table(path: Path, *, texts: Collection[str], numbers: Collection[str], 
         texts: columns that hold text.
         numbers: columns that hold numbers of any kind.
         remedy: what the user can do, as a sentence, such as "Train again: `hlkit train --redo`."
+        may_be_empty: a table without rows is one too.
 
     Raises:
-        HlkitError: when it is missing, damaged, empty, or lacks a column.
+        HlkitError: when it is missing, damaged, empty (unless it may be), or lacks a column.
     """
     if not path.is_file():
         raise HlkitError(f"There is no {path}. {remedy}")
@@ -41,7 +44,7 @@ def read_table(path: Path, *, texts: Collection[str], numbers: Collection[str], 
         reason = str(error).partition("\n")[0]
         raise HlkitError(f"{path} is damaged ({reason}). {remedy}") from error
     check_columns(table, path, texts=texts, numbers=numbers, remedy=remedy)
-    if table.is_empty():
+    if table.is_empty() and not may_be_empty:
         raise HlkitError(f"{path} has no rows. {remedy}")
     return table
 

@@ -167,7 +167,8 @@ def _match(
     kept = project.root / ".stages" / f"match-{video}.parquet"
     # Labels may be edited afterwards, which is no reason to look again; but a file that is gone holds none.
     if project.labels(video).is_file() and already_done(project, "match", video, made_from, redo, say):
-        return read_table(kept, texts=["video"], numbers=["start"], remedy="Look again: `hlkit match --redo`.")
+        remedy = "Look again: `hlkit match --redo`."
+        return read_table(kept, texts=["video"], numbers=["start"], remedy=remedy, may_be_empty=True)
     frames = stored_frames_of(project, video)
     found = match_reels(stream, files, video=video, frames=frames, root=project.frames, progress=progress)
     for file, table in zip(files, found, strict=True):
