@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, HlkitWarning, parse_time
-from hlkit.spans import DEFAULT_LABEL
+from hlkit.spans import DEFAULT_CLASSES, DEFAULT_LABEL
 
 # A week of labels is a hundredth of this; more is a recording that was taken for a label file.
 MAX_BYTES = 64_000_000
@@ -87,8 +87,13 @@ class Findings:
     def add(
         self, place: int, video: str, start: float, end: float, label: str | None = None, origin: str | None = None
     ) -> None:
-        """Note a span. An empty label is "highlight"; white space in it becomes single spaces."""
+        """Note a span. An empty label is "highlight"; white space in it becomes single spaces.
+
+        Spreadsheets begin a cell with a capital, so "Background" and "Highlight" are these classes and no others.
+        """
         texts = {"video": video, "label": one_line(label or "") or DEFAULT_LABEL, "origin": one_line(origin or "")}
+        if texts["label"].lower() in DEFAULT_CLASSES:
+            texts["label"] = texts["label"].lower()
         for column, text in texts.items():
             if not is_plain(text):
                 self.fault(place, f"{column}: {shown(text)} holds signs that are no text; allowed are letters")

@@ -144,11 +144,15 @@ def _rows(text: str, hints: Hints) -> tuple[list[tuple[int, list[str]]], str]:
         separator = next(known, ",")
     try:
         # A tab is white space too, and an empty cell behind it must stay one.
-        reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+        # A quote that is never closed would else take all rows behind it into its cell.
+        reader = csv.reader(
+            io.StringIO(body, newline=""), delimiter=separator, skipinitialspace=separator != "\t", strict=True
+        )
         rows = [(reader.line_num + skipped, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise HlkitError(
-            f"{hints.source} can't be split into rows and cells ({error}). Save it as 'CSV UTF-8'."
+            f"{hints.source} can't be split into rows and cells ({error}). Look for a quotation mark left open, "
+            "or save it as 'CSV UTF-8'."
         ) from error
     return rows, separator
 
@@ -158,11 +162,20 @@ def _read_csv(rows: Sequence[tuple[int, list[str]]], hints: Hints, found: Findin
     columns, width = _without_empty(columns), len(columns)
     needed = {"start", "end"} if hints.video is not None else {"video", "start", "end"}
     allowed = {*SPAN_SCHEMA, ORIGIN}
+    if not rows:
+        raise HlkitError(
+            f"{hints.source} is empty; allowed is a first row video,start,end,label and a row for each span."
+        )
     if not needed <= set(columns) <= allowed or len(set(columns)) < len(columns):
+        must = " and ".join(name for name in SPAN_SCHEMA if name in needed)
+        remedy = (
+            "Correct the first row, or give a file in another format that hlkit reads (`hlkit label --help` names them)"
+        )
+        if needed - set(columns) == {"video"}:
+            remedy = "Name the video that all of it is of (--video ID), or add the column"
         raise HlkitError(
             f"{hints.source} has the columns {_listed(columns)}; allowed are video,start,end,label in the first "
-            f"row ({' and '.join(sorted(needed))} must be there; origin may). Correct the first row, "
-            "or give a file in another format that hlkit reads (`hlkit label --help` names them)."
+            f"row ({must} must be there; origin may). {remedy}."
         )
     found.has_origin = ORIGIN in columns
     for place, row in _cells(rows[1:], columns, width, found):

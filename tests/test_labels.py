@@ -121,12 +121,34 @@ def test_wrong_columns_are_refused(tmp_path, header, video):
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path):
-    with pytest.raises(HlkitError, match=r"labels\.csv has the columns ''; allowed are"):
-        read_labels(write(tmp_path, ""))
+    for nothing in ("", "\n\n  \n", "sep=;\n"):
+        with pytest.raises(HlkitError, match=r"labels\.csv is empty; allowed is a first row video,start,end,label"):
+            read_labels(write(tmp_path, nothing))
     with pytest.raises(HlkitError, match="There is no label file"):
         read_labels(tmp_path / "none.csv")
     with pytest.raises(HlkitError, match=r"can't be split into rows and cells .field larger than"):
         read_labels(write(tmp_path, "video,start,end\n" + "x" * 200_000))
+
+
+def test_a_quotation_mark_that_is_not_closed_takes_no_rows_with_it(tmp_path):
+    with pytest.raises(HlkitError, match=r"rows and cells \(unexpected end of data\). Look for a quotation mark"):
+        read_labels(write(tmp_path, 'video,start,end,label\na,1,2,"win\na,3,4,win\n'))
+    closed = 'video,start,end,label\na,1,2,"win, at ""last"""\na,3,4,win\n'
+    assert read_labels(write(tmp_path, closed))["label"].to_list() == ['win, at "last"', "win"]
+
+
+def test_a_file_that_names_no_video_says_how_to_name_it(tmp_path):
+    path = write(tmp_path, "start,end\n1,2\n")
+    with pytest.raises(
+        HlkitError, match=r"\(video and start and end must be there; origin may\)\. Name the video that"
+    ):
+        read_labels(path)
+    assert read_labels(path, video="a").rows() == [("a", 1, 2, "highlight")]
+
+
+def test_classes_that_a_spreadsheet_wrote_with_a_capital_are_those_that_are_known(tmp_path):
+    text = "video,start,end,label\na,1,2,Background\na,3,4,HIGHLIGHT\na,5,6,Win\n"
+    assert read_labels(write(tmp_path, text))["label"].to_list() == ["background", "highlight", "Win"]
 
 
 def test_check_spans_clips_the_last_second_and_refuses_more():
