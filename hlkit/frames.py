@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 
 from hlkit.extraction import Extraction
 from hlkit.faults import RESTARTING_FORMATS, find_holes, find_jump
-from hlkit.project import HlkitError, HlkitWarning, atomic_path, exclusive, fingerprint, format_time, write_text
+from hlkit.locks import exclusive
+from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
 from hlkit.sampling import (
     HOLD_SECONDS,
     Accelerator,

@@ -15,7 +15,6 @@ import re
 import shutil
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,40 +97,6 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def exclusive(folder: Path, *, what: str) -> Iterator[None]:
-    """Make `folder` if need be, and keep other processes and threads that ask in the same way out for the block.
-
-    The system itself holds the folder for us and lets it go when this process ends, however it ends, so that no lock
-    can be left behind. Where a disk can't hold folders (some network disks) there is no protection (HlkitWarning).
-
-    Args:
-        folder: may be removed inside the block.
-        what: begins the sentence for whoever comes second, such as "The frames of a are".
-
-    Raises:
-        HlkitError: when somebody else is at work in it.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise HlkitError(
-                f"{what} being made in another notebook or terminal. "
-                "Wait until that is done, or stop it there, and run this again."
-            ) from error
-        except OSError as error:
-            warning = f"{folder} can't be kept from other programs ({error.strerror}). Run this in one place at a time."
-            warnings.warn(warning, HlkitWarning, stacklevel=4)
-        yield
-    finally:
-        os.close(held)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -30,11 +30,12 @@ from hlkit.coded import Sources, UnsafeError
 from hlkit.cuts import Cut, Piece, mean_score, picture_count, plan_cuts, reel_rate, write_cut_list
 from hlkit.gops import CutMode
 from hlkit.layout import PLAIN, Look, check_copying, plan_layout
+from hlkit.locks import exclusive
 from hlkit.mp4 import count_pictures, join_cuts
 from hlkit.overlay import ScoreTexts, score_texts
 from hlkit.packets import check_whole, find_start
 from hlkit.parts import Part, check_fade, plan_parts, reel_places
-from hlkit.project import HlkitError, HlkitWarning, exclusive, fingerprint, format_time
+from hlkit.project import HlkitError, HlkitWarning, fingerprint, format_time
 from hlkit.rendering import Drawing, Stretch, render
 from hlkit.soundtrack import mix_sound, place_sound, sound_samples
 from hlkit.splice import SplicePlan, plan_splices, write_splice

@@ -20,7 +20,8 @@ from hlkit.alignment import SEARCH_SECONDS, align
 from hlkit.cuts import Cut, Piece
 from hlkit.gops import CutMode
 from hlkit.layout import PLAIN, Look
-from hlkit.project import HlkitError, atomic_path, exclusive
+from hlkit.locks import exclusive
+from hlkit.project import HlkitError, atomic_path
 from hlkit.reel import write_pieces
 from hlkit.segments import FetchError, fetch_segments, get, join_segments, plan_runs, read_playlist
 from hlkit.sources import parse_source, rank_renditions

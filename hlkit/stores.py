@@ -7,7 +7,6 @@ import os
 import re
 import threading
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from hlkit.project import HlkitError, HlkitWarning
+from hlkit.locks import in_turn
+from hlkit.project import HlkitError
 
 MANIFEST = "manifest.json"
 STAGES = ".stages"
@@ -131,20 +131,6 @@ def arriving_file(target: Path, record: FileRecord) -> Iterator[BinaryIO]:
             raise
 
 
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Keep other processes out for the length of the block; the system lets go of a lock whose owner was killed."""
-    with file.open("ab") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except (ImportError, OSError) as error:
-            advice = "push from one place at a time"
-            warnings.warn(f"{file.parent} can't be locked ({error}); {advice}.", HlkitWarning, stacklevel=5)
-        yield
-
-
 class Store(ABC):
     """A place that keeps files by key. While files move it is a context manager: leaving it by an error stops them."""
 
@@ -215,7 +201,7 @@ class FolderStore(Store):
         """See `Store.write`."""
         record = FileRecord(len(data), hashlib.sha256(data).hexdigest())
         self.root.mkdir(parents=True, exist_ok=True)
-        with _locked(self.root / LOCK):
+        with in_turn(self.root / LOCK, advice="push from one place at a time"):
             found = self.read(key)
             if (found.version if found else None) != version:
                 raise ChangedMeanwhileError(f"{key} of {self.address} was replaced by another writer.")

@@ -230,8 +230,8 @@ def tables(draw, *, unit=1_000_000, labels=labels):
     return spans(rows)
 
 
-def returns(folder, table, **told):
-    """Whether a written table is read back equal, but for the order of videos."""
+def assert_returns(folder, table, **told):
+    """A written table is read back equal, but for the order of videos."""
     path = folder / "labels"
     fps = {"fps": told["fps"]} if "fps" in told else {}
     write_labels(table, path, **told)
@@ -246,14 +246,14 @@ def returns(folder, table, **told):
 @settings(max_examples=60)
 def test_csv_and_kinetics_are_read_back_equal(tmp_path_factory, table):
     for name in ("csv", "kinetics"):
-        returns(tmp_path_factory.mktemp(name), table, format=name)
+        assert_returns(tmp_path_factory.mktemp(name), table, format=name)
 
 
 @given(tables(labels=st.just("highlight")))
 @settings(max_examples=60)
 def test_tsv_and_boxed_lines_are_read_back_equal(tmp_path_factory, table):
     for name in ("tsv", "boxed"):
-        returns(tmp_path_factory.mktemp(name), table, format=name)
+        assert_returns(tmp_path_factory.mktemp(name), table, format=name)
 
 
 @pytest.mark.parametrize("fps", ["3", "30", "60", "1/2", "24000/1001"])
@@ -262,7 +262,7 @@ def test_tsv_and_boxed_lines_are_read_back_equal(tmp_path_factory, table):
 def test_scalabel_and_label_studio_are_read_back_equal_on_frames(tmp_path_factory, fps, data):
     table = data.draw(tables(unit=Fraction(fps)))
     for name in ("scalabel", "labelstudio"):
-        returns(tmp_path_factory.mktemp(name), table, format=name, fps=fps)
+        assert_returns(tmp_path_factory.mktemp(name), table, format=name, fps=fps)
 
 
 @given(tables(unit=Fraction(7, 11)).filter(len), st.sampled_from(["30", "24000/1001"]))

@@ -63,7 +63,7 @@ def ends(table):
     return [(row["start"], row["end"]) for row in table.iter_rows(named=True)]
 
 
-def near(table, expected, within=0.15):
+def assert_near(table, expected, within=0.15):
     assert len(table) == len(expected), table
     for found, wanted in zip(ends(table), sorted(expected), strict=True):
         assert found == pytest.approx(wanted, abs=within)
@@ -84,7 +84,7 @@ def short(tmp_path_factory):
 def test_clips_in_another_order_size_and_rate_are_found_and_foreign_ones_are_not(clean):
     table = match_reel(STREAM, clean, progress=False)
     assert table.schema == MATCH_SCHEMA
-    near(table, [(50, 54.5), (120, 130), (200, 206)], within=0.08)
+    assert_near(table, [(50, 54.5), (120, 130), (200, 206)], within=0.08)
     assert table["reel_start"].to_list() == pytest.approx([11.0, 15.5, 0.0], abs=0.06)
     assert table["reel_end"].to_list() == pytest.approx([15.5, 25.5, 6.0], abs=0.06)
     assert set(table["video"]) == {"demo_a"} and set(table["label"]) == {"highlight"}
@@ -95,7 +95,7 @@ def test_titles_music_and_cross_fades_do_not_hide_a_clip(tmp_path):
     parts = [(STREAM, 300, 308), (STREAM, 60, 66), (OTHER, 100, 106), (STREAM, 196, 203)]
     look = f"{SIZE},drawbox=x=20:y=150:w=260:h=60:color=navy:t=fill,eq=brightness=0.06:contrast=1.15"
     reel = edit(tmp_path / "reel.mp4", *parts, look=look, fade=0.6, music=True)
-    near(match_reel(STREAM, reel, progress=False), [(60, 66), (196, 203), (300, 308)], within=0.4)
+    assert_near(match_reel(STREAM, reel, progress=False), [(60, 66), (196, 203), (300, 308)], within=0.4)
 
 
 def test_a_reel_of_another_stream_gives_nothing(tmp_path):
@@ -106,7 +106,9 @@ def test_a_reel_of_another_stream_gives_nothing(tmp_path):
 @pytest.mark.slow
 def test_the_frame_store_gives_what_decoding_gives(clean, tmp_path):
     index = extract_frames(STREAM, tmp_path / "demo_a", video_id="demo_a", progress=False)
-    near(match_reel(STREAM, clean, frames=index, root=tmp_path, progress=False), [(50, 54.5), (120, 130), (200, 206)])
+    assert_near(
+        match_reel(STREAM, clean, frames=index, root=tmp_path, progress=False), [(50, 54.5), (120, 130), (200, 206)]
+    )
 
 
 def test_a_long_stream_is_decoded_only_where_its_keyframes_look_like_the_reel(clean, monkeypatch):
@@ -119,7 +121,7 @@ def test_a_long_stream_is_decoded_only_where_its_keyframes_look_like_the_reel(cl
 
     monkeypatch.setattr(glimpses, "WHOLE_SECONDS", 0.0)
     monkeypatch.setattr(Excerpts, "between", counted)
-    near(match_reel(STREAM, clean, progress=False), [(50, 54.5), (120, 130), (200, 206)])
+    assert_near(match_reel(STREAM, clean, progress=False), [(50, 54.5), (120, 130), (200, 206)])
     assert 0 < sum(seconds for rate, seconds in asked if rate == glimpses.RATE) < 180  # of 360 s
 
 
@@ -128,12 +130,12 @@ def test_a_clock_that_drifts_and_a_long_clip(tmp_path):
     """24 pictures a second played as 23.976 last a thousandth longer."""
     slow = f"{SIZE},setpts=PTS*1.001"
     reel = edit(tmp_path / "reel.mp4", (STREAM, 100, 190), look=slow, fps="24000/1001", sound="atempo=0.999")
-    near(match_reel(STREAM, reel, progress=False), [(100, 190)])
+    assert_near(match_reel(STREAM, reel, progress=False), [(100, 190)])
 
 
 def test_a_reel_that_is_longer_than_the_stream(short):
     table = match_reel(short, STREAM, progress=False)
-    near(table, [(0, 30)])
+    assert_near(table, [(0, 30)])
     assert table["reel_start"].item() == pytest.approx(110, abs=0.1)
 
 
@@ -144,7 +146,7 @@ def test_without_sound_the_pictures_suffice(short, tmp_path, which):
     stream, reel = short, edit(tmp_path / "reel.mp4", (STREAM, 115, 124), silent=which != "stream")
     if which != "reel":
         stream = edit(tmp_path / "stream.mp4", (STREAM, 110, 140), look="null", fps=35, silent=True)
-    near(match_reel(stream, reel, progress=False), [(5, 14)])
+    assert_near(match_reel(stream, reel, progress=False), [(5, 14)])
 
 
 def test_the_streams_sound_under_other_pictures_is_no_clip(short, tmp_path):
@@ -170,7 +172,7 @@ def test_what_the_stream_shows_twice_is_left_out_and_told(tmp_path):
     reel = edit(tmp_path / "reel.mp4", (STREAM, 52, 60), (OTHER, 14, 22))
     with pytest.warns(HlkitWarning, match=r"shows at 0:00:00 is in the stream more than once, so it is left out"):
         table = match_reel(stream, reel, progress=False)
-    near(table, [(16, 24)])
+    assert_near(table, [(16, 24)])
 
 
 def test_files_that_are_no_reel(short, tmp_path):
@@ -216,7 +218,7 @@ def test_the_stage_is_done_once_and_takes_the_frame_store(finished, clean):
     again = []
     table = stages.match(project, clean, video="demo_a", progress=False, say=again.append)
     assert again == ["demo_a: match already done."]
-    near(table, [(50, 54.5), (120, 130), (200, 206)])
+    assert_near(table, [(50, 54.5), (120, 130), (200, 206)])
     with pytest.raises(HlkitError, match="rest is 'all'; background and near are allowed"):
         stages.match(project, clean, video="demo_a", rest="all", progress=False)  # type: ignore[arg-type]
     with pytest.raises(HlkitError, match="come along when it is downloaded from Twitch"):

@@ -11,6 +11,7 @@ from stored import FILES, stored, tree, write
 
 from hlkit import stores
 from hlkit.inventory import EVERYTHING, Selection
+from hlkit.locks import in_turn
 from hlkit.manifest import Manifest, update_manifest
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.storage import open_store, pull, push
@@ -141,7 +142,7 @@ def test_a_folder_that_can_not_be_locked_is_said(tmp_path, monkeypatch):
 
 def test_a_folders_lock_keeps_others_out(tmp_path):
     store, order = FolderStore(tmp_path), []
-    with stores._locked(tmp_path / stores.LOCK):
+    with in_turn(tmp_path / stores.LOCK, advice="wait"):
         thread = threading.Thread(target=lambda: order.append(store.write("manifest.json", b"", None)))
         thread.start()
         thread.join(0.2)

@@ -30,6 +30,7 @@ from typing import Any
 import polars as pl
 
 from hlkit.labels import BACKGROUND, MARK_SCHEMA, ORIGIN, TIME_DECIMALS
+from hlkit.locks import in_turn
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.widgets.marks import (
     Change,
@@ -47,19 +48,8 @@ Stretches = Sequence[tuple[float, float]]
 
 @contextmanager
 def locked(journal: Path) -> Iterator[None]:
-    """Let nobody else act on a video's marks for the length of the block. `journal` is made if it is not there.
-
-    The system lets go of a lock whose owner was killed. Where locks can't be had, that is told (HlkitWarning).
-    """
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("ab") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except (ImportError, OSError) as error:
-            advice = "label from one tab at a time"
-            warnings.warn(f"{journal} can't be locked ({error}); {advice}.", HlkitWarning, stacklevel=5)
+    """Let nobody else act on a video's marks for the length of the block. `journal` is made if it is not there."""
+    with in_turn(journal, advice="label from one tab at a time"):
         yield
 
 
