@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 import subprocess
 import sys
 import warnings
@@ -454,11 +455,14 @@ from pathlib import Path
 from hlkit import reel
 def loud(call):
     def wrapped(*args):
-        os.write(1, b".\\n")
+        say()
         result = call(*args)
-        os.write(1, b".\\n")
+        say()
         return result
     return wrapped
+def say():
+    os.write(1, b".\\n")
+    os.read(0, 1)
 for name in ("_run", "write_splice", "place_sound", "join_cuts", "count_pictures"):
     setattr(reel, name, loud(getattr(reel, name)))
 cuts = [reel.Cut(start + 0.6, start + 1.5) for start in (0, 1, 2, 3)]
@@ -469,32 +473,49 @@ reel.write_reel(Path(sys.argv[1]), cuts, Path(sys.argv[2]), cut=sys.argv[3], pro
 WORDS = {"encode": 4 * 6 + 4, "smart": 4 * 4 + 4}
 
 
+def kill_a_reel(source: Path, target: Path, mode: str, words: int) -> int:
+    """Make a reel in a process of its own, and kill -9 it while it waits at so many words; its exit status."""
+    command = [sys.executable, "-c", CHILD, str(source), str(target), mode]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert child.stdin is not None and child.stdout is not None
+    for word in range(1, words + 1):
+        if not child.stdout.readline():
+            break
+        if word < words:
+            child.stdin.write(b".")
+    else:
+        child.kill()
+    child.stdin.close()
+    child.stdout.close()
+    return child.wait()
+
+
 @pytest.mark.parametrize("mode", ["smart", "encode"])
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_reel_leaves_nothing_and_is_taken_up(source, kills, mode, tmp_path, monkeypatch):
     cuts, target = [Cut(start + 0.6, start + 1.5) for start in (0, 1, 2, 3)], tmp_path / "reel.mp4"
     write_reel(source, cuts, tmp_path / "clean.mp4", cut=mode, progress=False)
-    dice = random.Random(1)
-    # The last kill comes when two cuts are finished, so that they are there to be taken up.
-    for words in [*(dice.randrange(1, WORDS[mode]) for _ in range(kills - 1)), WORDS[mode] // 2 + 1]:
-        command = [sys.executable, "-c", CHILD, str(source), str(target), mode]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        for _ in range(words):
-            child.stdout.readline()
-        child.kill()
-        child.stdout.close()
-        child.wait()
-        if target.exists():
-            # The signal came when the reel was already finished; half of one must not stand there.
-            assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
-            target.unlink()
+    # Killed when two cuts are finished: the other two are made, and no more.
+    assert kill_a_reel(source, target, mode, WORDS[mode] // 2 - 1) == -signal.SIGKILL
+    assert not target.exists()
     made = []
     for name in ("_run", "write_splice"):
         real = getattr(reel, name)
         monkeypatch.setattr(reel, name, lambda *args, real=real: made.append(args) or real(*args))
     write_reel(source, cuts, target, cut=mode, progress=False)
-    assert 1 <= len(made) <= 2
+    assert len(made) == 2
+    assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.mp4", "reel.mp4"]
+    target.unlink()
+
+    # Killed anywhere, one time after the other, a run that takes up what those before it left ends alike.
+    dice = random.Random(1)
+    for words in (dice.randrange(1, WORDS[mode]) for _ in range(kills - 1)):
+        if kill_a_reel(source, target, mode, words) == 0:
+            assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
+            target.unlink()
+        assert not target.exists()
+    write_reel(source, cuts, target, cut=mode, progress=False)
     assert target.read_bytes() == (tmp_path / "clean.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.mp4", "reel.mp4"]
 
