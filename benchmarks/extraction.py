@@ -20,7 +20,7 @@ import numpy as np
 
 from hlkit.faults import find_holes
 from hlkit.frames import extract_frames, stream_pictures
-from hlkit.sampling import Decoding
+from hlkit.sampling import Decoding, decodes_in_one_thread
 from hlkit.video import find_ffmpeg, probe
 
 FPS, SIZE = 3, 224
@@ -40,9 +40,10 @@ def in_turns(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, f
 
 
 def decode(video: Path, decoding: Decoding) -> None:
-    """Decode all pictures and drop them."""
-    shortcut = ["-skip_loop_filter", "all"] if decoding == "fast" else []
-    run(*shortcut, "-i", video, "-map", "0:v:0", "-f", "null", "-")
+    """Decode all pictures and drop them, with hlkit's settings of the decoder."""
+    options = ["-skip_loop_filter", "all"] if decoding == "fast" else []
+    options += ["-threads", "1"] if decodes_in_one_thread(probe(video), os.cpu_count() or 1) else []
+    run(*options, "-i", video, "-map", "0:v:0", "-f", "null", "-")
 
 
 def run(*arguments: str | Path) -> None:
@@ -75,10 +76,12 @@ def parts(videos: Mapping[str, Path], runs: int) -> None:
     """What becomes of the time beside decoding, which is fast: each step of ffmpeg's part added to those before."""
     dropped = "tpad=stop_mode=clone:stop_duration=1,fps=3:round=up:start_time=0"
     small = f"{dropped},scale={SIZE}:{SIZE}:flags=bicubic:out_range=full,format=yuvj420p"
-    null, jpegs = ("-f", "null", "-"), ("-c:v", "mjpeg", "-q:v", "3", "-threads", "1", "-f", "nut", "-y", "/dev/null")
+    null = ("-f", "null", "-")
+    jpegs = ("-c:v", "mjpeg", "-q:v", "3", "-huffman", "default", "-threads", "1", "-f", "nut", "-y", "/dev/null")
     print("| rendition | | s | / decoding | CPU s | / decoding |\n|---|---|---|---|---|---|")
     for name in RENDITIONS[1:]:
-        start = ("-skip_loop_filter", "all", "-i", videos[name], "-map", "0:v:0")
+        single = ("-threads", "1") if decodes_in_one_thread(probe(videos[name]), os.cpu_count() or 1) else ()
+        start = ("-skip_loop_filter", "all", *single, "-i", videos[name], "-map", "0:v:0")
         ways: dict[str, Callable[[], object]] = {
             "decoding alone": partial(run, *start, *null),
             "+ 3 pictures a second": partial(run, *start, "-vf", dropped, *null),

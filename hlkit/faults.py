@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
 # Packets are stored in the order of decoding; those of pictures before a time lie at most this far behind it.
 REORDER_SECONDS = 1.0
 
+# Packets between which gaps are looked for in one go; as many pictures are kept in memory.
+MERGED_AT_ONCE = 4096
+
 # Only in these may a clock start again; a player expects it there.
 RESTARTING_FORMATS = ("mpegts", "hls")
 # What ffmpeg takes for a jump of the clock, and how many packets must follow one clock before and after it.
 JUMP_SECONDS, SURE_PACKETS = 10.0, 30
+
+Hole = tuple[float, float]
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +74,7 @@ class _Packet(NamedTuple):
     is_keyframe: bool
 
 
-def find_holes(path: Path, *, start: float = 0.0, end: float | None = None) -> list[tuple[float, float]]:
+def find_holes(path: Path, *, start: float = 0.0, end: float | None = None) -> list[Hole]:
     """The stretches `[from, to)` of `[start, end)` that packets leave out or that were not read whole; decodes nothing.
 
     Some containers lose pictures without a word. A hole is longer than a second: through shorter ones a player, too,
@@ -77,13 +83,18 @@ def find_holes(path: Path, *, start: float = 0.0, end: float | None = None) -> l
     Args, raises: as for `find_faults`.
     """
     stop = probe(path).duration if end is None else end
+    faults, cover = [], _Cover(start)
     with _opened(path, start) as (container, stream, origin):
-        packets = [packet for _, packet in _packets(container, stream, origin, stop) if packet is not None]
-    faults = [(packet.begin, packet.end) for packet in packets if not packet.is_whole]
-    return _inside([*faults, *_between(packets, start, stop)], start, stop)
+        for _, packet in _packets(container, stream, origin, stop):
+            if packet is None:
+                continue
+            cover.add(packet)
+            if not packet.is_whole:
+                faults.append((packet.begin, packet.end))
+    return _inside([*faults, *cover.holes(stop)], start, stop)
 
 
-def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> list[tuple[float, float]]:
+def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> list[Hole]:
     """The stretches `[from, to)` of `[start, end)` in which no true picture is on screen.
 
     A picture that was not read whole or not decoded without an error takes those with it that are drawn from it, so
@@ -106,7 +117,10 @@ def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> 
     fresh = sorted(each.begin for each in packets if each.is_keyframe and each.is_whole and each.begin in pictures)
     wrong = (each.begin for each in packets if not each.is_whole or each.begin not in pictures)
     faults = [(begin, next((time for time in fresh if time > begin), stop)) for begin in wrong]
-    return _inside([*faults, *_between(packets, start, stop)], start, stop)
+    cover = _Cover(start)
+    for packet in packets:
+        cover.add(packet)
+    return _inside([*faults, *cover.holes(stop)], start, stop)
 
 
 @contextmanager
@@ -173,26 +187,46 @@ def _decode(
     return packets, pictures
 
 
-def _between(packets: list[_Packet], start: float, stop: float) -> list[tuple[float, float]]:
-    """The times of more than a second that no packet has, and what is missing at the end."""
-    holes, last = [], min([start, *(packet.begin for packet in packets)])
-    for packet in sorted(packets):
-        if packet.begin - last > HOLD_SECONDS:
-            holes.append((last, packet.begin))
-        last = max(last, packet.end)
-    if last == math.inf:  # of the last picture's length nothing is known
-        last = max(packet.begin for packet in packets)
-    return [*holes, (last, stop)] if stop - last > HOLD_SECONDS else holes
+class _Cover:
+    """The time from `start` on that packets cover, where gaps of up to a second count as covered.
+
+    Packets come by the hundred thousand and hardly ever leave a gap, so they are merged as they come.
+    """
+
+    def __init__(self, start: float) -> None:
+        self.spans = [(start, start)]
+        self.fresh: list[Hole] = []
+        self.latest = start
+
+    def add(self, packet: _Packet) -> None:
+        self.fresh.append((packet.begin, packet.end))
+        if len(self.fresh) == MERGED_AT_ONCE:
+            self._merge()
+
+    def _merge(self) -> None:
+        self.latest = max([self.latest, *(begin for begin, _ in self.fresh)])
+        self.spans = _merged([*self.spans, *self.fresh], within=HOLD_SECONDS)
+        self.fresh = []
+
+    def holes(self, stop: float) -> list[Hole]:
+        """The times of more than a second before `stop` that no packet has."""
+        self._merge()
+        holes = [(before[1], after[0]) for before, after in pairwise(self.spans)]
+        last = self.spans[-1][1]
+        if last == math.inf:  # of the last picture's length nothing is known
+            last = self.latest
+        return [*holes, (last, stop)] if stop - last > HOLD_SECONDS else holes
 
 
-def _inside(spans: list[tuple[float, float]], start: float, stop: float) -> list[tuple[float, float]]:
+def _inside(spans: list[Hole], start: float, stop: float) -> list[Hole]:
     return _merged([(max(a, start), min(b, stop)) for a, b in spans if b > start and a < stop])
 
 
-def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    merged: list[tuple[float, float]] = []
+def _merged(spans: list[Hole], *, within: float = 0.0) -> list[Hole]:
+    """Joined where they meet, or are no more than `within` apart."""
+    merged: list[Hole] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
+        if merged and start - merged[-1][1] <= within:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))

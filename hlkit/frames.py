@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice
@@ -20,8 +21,8 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
-from hlkit.extraction import Extraction
-from hlkit.faults import RESTARTING_FORMATS, find_holes, find_jump
+from hlkit.extraction import Extraction, without_holes
+from hlkit.faults import RESTARTING_FORMATS, Hole, find_holes, find_jump
 from hlkit.locks import exclusive
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
 from hlkit.sampling import (
@@ -36,6 +37,7 @@ from hlkit.sampling import (
 )
 from hlkit.shards import FrameReader as FrameReader
 from hlkit.shards import consecutive, find_members, plan_shards, shard_name
+from hlkit.threads import beside
 from hlkit.video import FFmpegError, frame_count, frame_rate, open_ffmpeg, probe
 
 FRAME_SCHEMA: dict[str, Any] = {
@@ -111,13 +113,12 @@ def extract_frames(
             f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
             "Take it into a project (`hlkit download FILE`), which gives it one clock."
         )
-    holes = find_holes(video, start=start, end=stop)
+    holes = beside(lambda: find_holes(video, start=start, end=stop))
     plan = {
         number: range(max(part.start, frames.start), part.stop)
         for number, part in enumerate(plan_shards(frames.stop, rate, shard_seconds))
         if part.stop > frames.start
     }
-    plan = _without_holes(plan, holes, rate)
     settings = {"video": video_id, "source": fingerprint(video), "fps": str(rate), "size": size, "quality": quality}
     settings |= {"box": box and list(check_box(box)), "decoding": decoding, "shard_seconds": shard_seconds}
     settings |= {"first": frames.start, "frames": frames.stop}
@@ -130,7 +131,7 @@ def extract_frames(
         _prepare(folder, settings, redo)
         count = len(frames)
         with tqdm(total=count, desc=video_id, unit="frame", mininterval=0.5, disable=not progress) as bar:
-            places = _write_missing(folder, plan, holes, job, bar)
+            places = _write_missing(folder, plan, rate, holes, job, bar)
         index = _index(video_id, rate, plan, places)
         if index.is_empty():
             raise HlkitError(f"No picture of {video} can be decoded. It is damaged: copy or download it again.")
@@ -144,33 +145,26 @@ def extract_frames(
 def _write_missing(
     folder: Path,
     plan: dict[int, range],
-    holes: Sequence[tuple[float, float]],
+    fps: Fraction,
+    holes: Future[list[Hole]],
     job: Callable[[], Extraction],
     bar: tqdm[Any],
 ) -> dict[int, np.ndarray]:
-    """Write the shards of `plan` that are not there; returns where in each shard its JPEGs lie."""
+    """Write the shards of `plan` that are not there; returns where in each shard its JPEGs lie.
+
+    The first one is made whatever the holes, the others only when they have a picture to hold.
+    """
     found = {number: find_members(folder / shard_name(number), frames) for number, frames in plan.items()}
     places = {number: place for number, place in found.items() if place is not None}
     bar.update(sum(len(plan[number]) for number in places))
     bar.initial = bar.n  # those cost no time
-    missing = [number for number in plan if number not in places]
+    missing = {number: frames for number, frames in plan.items() if number not in places}
+    if next(iter(plan)) in places:
+        missing = without_holes(missing, holes.result(), fps)
     if missing:
         (folder / "index.parquet").unlink(missing_ok=True)
-        extraction = job()
-        for run in consecutive(missing):
-            places |= extraction.write(folder, {number: plan[number] for number in run}, holes, bar)
-    return places
-
-
-def _without_holes(plan: dict[int, range], holes: Sequence[tuple[float, float]], fps: Fraction) -> dict[int, range]:
-    """The shards that have a picture to hold, or the first one: a damaged clock may promise years."""
-    kept = {
-        number: frames
-        for number, frames in plan.items()
-        if not any(start <= frames[0] / fps and frames[-1] / fps < end for start, end in holes)
-    }
-    first = next(iter(plan))
-    return kept or {first: plan[first]}
+        places |= job().write(folder, missing, holes, bar)
+    return dict(sorted(places.items()))
 
 
 def _between(video: Path, length: float, start: float, stop: float, fps: Fraction) -> range:
@@ -317,9 +311,9 @@ def _prepare(folder: Path, settings: dict[str, Any], redo: bool) -> None:
 
 def _index(video_id: str, fps: Fraction, plan: dict[int, range], places: dict[int, np.ndarray]) -> pl.DataFrame:
     """The places of all frames that could be had."""
-    frames = np.concatenate([np.arange(part.start, part.stop) for part in plan.values()])
-    offsets, sizes = np.concatenate([places[number] for number in plan]).T  # (2, frames)
-    names = np.repeat([shard_name(number) for number in plan], [len(part) for part in plan.values()])
+    frames = np.concatenate([np.arange(plan[number].start, plan[number].stop) for number in places])
+    offsets, sizes = np.concatenate(list(places.values())).T  # (2, frames)
+    names = np.repeat([shard_name(number) for number in places], [len(place) for place in places.values()])
     return pl.DataFrame(
         {
             "video": [video_id] * len(frames),

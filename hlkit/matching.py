@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +28,7 @@ from hlkit.glimpses import Glimpses, stored_frames, worthwhile_stream
 from hlkit.labels import DEFAULT_LABEL, SPAN_SCHEMA
 from hlkit.landmarks import LANDMARKS, agreements, landmarks, votes
 from hlkit.project import HlkitError, HlkitWarning, format_time
+from hlkit.threads import beside
 from hlkit.tracing import FINER, trace
 from hlkit.video import probe
 
@@ -104,8 +105,8 @@ def match_reels(
         # Later, an error would wait until all of the stream's sound was heard.
         probe(reel)
     # Most of the sound is heard by one core while the other looks at keyframes.
-    with open_excerpts(info) as excerpts, ThreadPoolExecutor(max_workers=1) as beside:
-        sounds = beside.submit(landmarks, stream, progress=progress)
+    with open_excerpts(info) as excerpts:
+        sounds = beside(lambda: landmarks(stream, progress=progress))
         shown = [_read(reel, progress) for reel in reels]
         if frames is None or root is None:
             seconds = sum(float(len(pictures) / rate) for pictures, rate in shown)

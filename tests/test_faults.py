@@ -102,6 +102,25 @@ def test_what_is_lost_on_the_way_is_left_out_though_ffmpeg_says_nothing(whole, t
     assert len(index) > 36 - 3 * (end - start) - 5
 
 
+def test_no_shard_is_made_inside_a_hole_and_a_resumed_run_ends_alike(whole, tmp_path):
+    content = whole["a.ts"][0].read_bytes()
+    third = len(content) // 3 // 188 * 188
+    (tmp_path / "a.ts").write_bytes(content[:third] + content[2 * third :])
+
+    def run():
+        with pytest.warns(HlkitWarning, match="are left out"):
+            extract_frames(tmp_path / "a.ts", tmp_path / "a", video_id="a", size=32, shard_seconds=1, progress=False)
+        return {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+
+    clean = run()
+    assert {"00003.tar", "00008.tar"} < set(clean)
+    assert not {"00005.tar", "00006.tar"} & set(clean)
+    for lost in (["00000.tar"], ["00002.tar", "00009.tar"], ["00000.tar", "00010.tar"]):
+        for name in (*lost, "index.parquet"):
+            (tmp_path / "a" / name).unlink()
+        assert run() == clean
+
+
 @pytest.mark.parametrize("offset", [0, 5000])
 def test_joined_recordings_get_one_clock_before_times_are_taken(whole, tmp_path, offset):
     path, times = whole["a.ts"]

@@ -412,7 +412,8 @@ def test_the_whole_command_of_an_extraction_on_the_gpu(tmp_path, monkeypatch, ma
             "[s1]scale_cuda=128:144:format=nv12:interp_algo=bilinear[s2];"
             "[s2]hwdownload[s3];[s3]format=nv12[s4];[s4]tpad=stop_duration=1:stop_mode=clone[s5];"
             f"[s5]scale=128:128:flags=bicubic{stretched}[s6];{by_rgb}format=yuvj420p[{last}]",
-            *["-map", f"[{last}]", "-f", "nut", "-flags:v", "+bitexact", "-frames:v", "6", "-q:v", "3"],
+            *["-map", f"[{last}]", "-f", "nut", "-flags:v", "+bitexact", "-frames:v", "6"],
+            *["-huffman", "default", "-q:v", "3"],
             *["-threads", "1", "-vcodec", "mjpeg", "pipe:"],
         ]
     ]

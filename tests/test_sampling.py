@@ -142,6 +142,32 @@ def test_the_gpu_drops_and_shrinks_before_pictures_come_back(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("width", "height", "cores", "threads"), [(284, 160, 2, ["-threads", "1"]), (284, 160, 4, []), (640, 360, 2, [])]
+)
+def test_small_pictures_are_decoded_in_one_thread_where_there_are_two_cores(
+    tmp_path, monkeypatch, width, height, cores, threads
+):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    make_numbered(tmp_path / "a.mp4", seconds=1, width=width, height=height)
+    stream = sampled(tmp_path / "a.mp4", fps=3, size=32, decoding="fast", info=probe(tmp_path / "a.mp4"))
+    assert ffmpeg.get_args(stream.output("pipe:", format="rawvideo"))[:-5] == [
+        *[
+            "-copyts",
+            "-itsoffset",
+            "-0.001000",
+            "-skip_loop_filter",
+            "all",
+            *threads,
+            "-i",
+            f"file:{tmp_path / 'a.mp4'}",
+        ],
+        "-filter_complex",
+        "[0:V:0]tpad=stop_duration=1:stop_mode=clone[s0];[s0]fps=fps=3:round=up:start_time=0[s1];"
+        "[s1]scale=32:32:flags=bicubic[s2]",
+    ]
+
+
+@pytest.mark.parametrize(
     ("width", "height", "size", "steps"),
     [
         (1920, 1080, 128, [(960, 540), (480, 270), (240, 136)]),
