@@ -85,14 +85,19 @@ class Edge:
 
 
 @contextmanager
-def decoder(style: Style, sets: ParameterSets) -> Iterator[VideoCodecContext]:
-    """A decoder of the pictures that `sets` describe, for the time of the block."""
+def decoder(style: Style, sets: ParameterSets, *, smooth: bool = True) -> Iterator[VideoCodecContext]:
+    """A decoder of the pictures that `sets` describe, for the time of the block.
+
+    It is faster where edges of blocks may be seen (`smooth`).
+    """
     from av import CodecContext
 
     context = CodecContext.create("h264", "r")
     context.extradata = sets.to_avcc()
     context.width, context.height = style.width, style.height
     context.thread_type = "AUTO"
+    if not smooth:
+        context.options = {"skip_loop_filter": "all"}
     context.open()
     try:
         yield context

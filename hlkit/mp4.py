@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from heapq import merge
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from hlkit.coded import Picture
 from hlkit.h264 import ParameterSets
 from hlkit.project import HlkitError
-from hlkit.soundtrack import SOUND_FRAME_BYTES, SOUND_RATE
-from hlkit.video import open_container
+from hlkit.soundtrack import SOUND_RATE
+from hlkit.video import open_container, open_ffmpeg
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 SOUND_BITRATE = 160_000
-# Samples that the sound's encoder takes at once.
-SOUND_BLOCK = 1024
 
 
 def count_pictures(video: Path) -> int:
@@ -55,10 +52,10 @@ def write_pictures(
     from av.packet import Packet
 
     with av.open(str(target), "w") as output:
-        stream = _add_pictures(output, template, sets, rate)
+        stream, tick = _add_pictures(output, template, sets, rate), 1 / rate
         for place, picture in enumerate(pictures):
             packet = Packet(picture.data)
-            packet.stream, packet.time_base = stream, 1 / rate
+            packet.stream, packet.time_base = stream, tick
             packet.pts, packet.dts, packet.duration = picture.number, place - reorder, 1
             packet.is_keyframe = picture.is_idr
             output.mux(packet)
@@ -74,14 +71,43 @@ def numbered_packets(container: InputContainer, stream: VideoStream, rate: Fract
             yield (2 * packet.pts * over + under) // (2 * under), packet
 
 
+@contextmanager
+def open_part(video: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file of `write_pictures` or of an encoded cut to copy from it; of its pictures none is decoded."""
+    import av
+
+    options: Any = [{"skip_frame": "all"}]  # PyAV says it takes a list of texts
+    with av.open(str(video), stream_options=options) as container:
+        yield container, container.streams.video[0]
+
+
+@contextmanager
+def encoded_sound(target: Path) -> Iterator[IO[bytes]]:
+    """Raw samples (see `hlkit.soundtrack`) that the block writes are encoded to an MP4 that holds nothing else.
+
+    A program of its own encodes, at the same time as what goes on here.
+
+    Raises:
+        FFmpegError: when it fails.
+    """
+    raw = ["-f", "s16le", "-ar", str(SOUND_RATE), "-ac", "2", "-i", "pipe:0"]
+    # At such bitrates the better and faster of the two ways (https://ffmpeg.org/ffmpeg-codecs.html#aac).
+    coded = ["-c:a", "aac", "-b:a", str(SOUND_BITRATE), "-aac_coder", "fast", "-flags:a", "+bitexact"]
+    with open_ffmpeg([*raw, *coded, target], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        # When it does not read on, it has failed, and says why.
+        with suppress(BrokenPipeError), process.stdin as samples:
+            yield samples
+
+
 def join_cuts(cuts: Sequence[Path], counts: Sequence[int], rate: Fraction, sound: Path | None, target: Path) -> None:
-    """Put the files of cuts behind one another, pictures copied, and sound beside them, encoded once.
+    """Put the files of cuts behind one another and sound beside them; all is copied.
 
     Args:
         cuts: files of one size, colours and codec (H.264), in the order in which they are shown.
         counts: how many pictures each has.
         rate: pictures a second.
-        sound: raw samples as `hlkit.soundtrack` writes them, or None.
+        sound: an MP4 of `encoded_sound`, or None.
         target: an MP4, ready to stream.
 
     Raises:
@@ -96,11 +122,9 @@ def join_cuts(cuts: Sequence[Path], counts: Sequence[int], rate: Fraction, sound
         stream = _add_pictures(output, template, sets, rate)
         tracks = [_pictures(cuts, counts, rate, reorder, stream)]
         if sound is not None:
-            track = output.add_stream("aac", rate=SOUND_RATE, layout="stereo")
-            track.bit_rate = SOUND_BITRATE
-            # At such bitrates the better and faster of the two ways (https://ffmpeg.org/ffmpeg-codecs.html#aac).
-            track.options = {"aac_coder": "fast"}
-            tracks.append(_sound(track, sound))
+            heard = stack.enter_context(av.open(str(sound)))
+            track = output.add_stream_from_template(heard.streams.audio[0])
+            tracks.append(_copied(heard, track))
         for packet in merge(*tracks, key=_time):
             output.mux(packet)
 
@@ -114,7 +138,7 @@ def _survey(cuts: Iterable[Path], rate: Fraction) -> tuple[ParameterSets, int]:
     """All parameter sets, and how far pictures are coded ahead of those that are shown before them."""
     sets, reorder = ParameterSets(), 0
     for cut in cuts:
-        with open_container(cut) as (container, stream):
+        with open_part(cut) as (container, stream):
             sets |= ParameterSets.of_extradata(stream.codec_context.extradata)[0]
             _, packet = next(numbered_packets(container, stream, rate))
             assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
@@ -134,24 +158,18 @@ def _add_pictures(output: OutputContainer, template: VideoStream, sets: Paramete
 def _pictures(
     cuts: Sequence[Path], counts: Sequence[int], rate: Fraction, reorder: int, stream: VideoStream
 ) -> Iterator[Packet]:
-    place = 0
+    place, tick = 0, 1 / rate
     for cut, first in zip(cuts, accumulate(counts, initial=0), strict=False):
-        with open_container(cut) as (container, its):
+        with open_part(cut) as (container, its):
             for number, packet in numbered_packets(container, its, rate):
-                packet.stream, packet.time_base = stream, 1 / rate
+                packet.stream, packet.time_base = stream, tick
                 packet.pts, packet.dts, packet.duration = first + number, place - reorder, 1
                 place += 1
                 yield packet
 
 
-def _sound(track: AudioStream, sound: Path) -> Iterator[Packet]:
-    from av.audio.frame import AudioFrame
-
-    place = 0
-    with sound.open("rb") as file:
-        while data := file.read(SOUND_BLOCK * SOUND_FRAME_BYTES):
-            frame = AudioFrame.from_ndarray(np.frombuffer(data, "<i2")[None], format="s16", layout="stereo")
-            frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, place, Fraction(1, SOUND_RATE)
-            place += frame.samples
-            yield from track.encode(frame)
-    yield from track.encode(None)
+def _copied(container: InputContainer, track: AudioStream) -> Iterator[Packet]:
+    for packet in container.demux():
+        if packet.size:
+            packet.stream = track
+            yield packet

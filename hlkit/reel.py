@@ -2,44 +2,45 @@
 
 Each cut is sought by itself, so the work grows with the reel, not with the recording. Its pictures are copied as they
 are coded where that is safe, else encoded, and go to a file of their own (with a title or fades, to a file for each
-part of it); its sound goes to its place in one sound file, which is encoded once for the whole reel. So nothing adds up
-over many cuts.
+part of it); their sound goes into one file, which is encoded once, beside the pictures. So nothing adds up over many
+cuts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
-from fractions import Fraction
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import polars as pl
 from tqdm.auto import tqdm
 
 from hlkit.coded import Sources, UnsafeError
-from hlkit.cuts import Cut, Piece, mean_score, picture_count, plan_cuts, reel_rate, write_cut_list
+from hlkit.cuts import Cut, Piece, mean_score, plan_cuts, reel_rate, write_cut_list
 from hlkit.gops import CutMode
-from hlkit.layout import PLAIN, Look, check_copying, plan_layout
+from hlkit.job import Job
+from hlkit.layout import PLAIN, Look, check_copying
 from hlkit.locks import exclusive
-from hlkit.mp4 import count_pictures, join_cuts
-from hlkit.overlay import ScoreTexts, score_texts
+from hlkit.mp4 import count_pictures, encoded_sound, join_cuts
+from hlkit.overlay import score_texts
 from hlkit.packets import check_whole, find_start
-from hlkit.parts import Part, check_fade, plan_parts, reel_places
-from hlkit.project import HlkitError, HlkitWarning, fingerprint, format_time
-from hlkit.rendering import Drawing, Stretch, render
-from hlkit.soundtrack import mix_sound, place_sound, sound_samples
+from hlkit.parts import Part
+from hlkit.project import HlkitError, HlkitWarning
+from hlkit.rendering import Stretch, render
+from hlkit.soundtrack import mix_sound, write_sound
 from hlkit.splice import SplicePlan, plan_splices, write_splice
-from hlkit.video import find_ffmpeg, open_ffmpeg, probe
+from hlkit.video import FFmpegError, open_ffmpeg, probe
+
+# What ffmpeg, or the system that ends it, says of a disk or a file that can't grow.
+FULL_DISK = ("No space left on device", "File size limit exceeded", "File too large")
 
 __all__ = ["Cut", "plan_cuts", "reel_rate", "write_cut_list", "write_pieces", "write_reel"]
 
@@ -133,13 +134,14 @@ def write_pieces(
     texts = score_texts(scores) if overlay == "score" and scores is not None else None
     mode = cut or ("smart" if overlay == "none" and look.shape == "source" else "encode")
     titles = look.titles([_scored(cut, scores) for cut in cuts], target.stem)
-    job = _Job(tuple(pieces), tuple(cuts), mode, crf, texts, look, tuple(titles))
+    job = Job(tuple(pieces), tuple(cuts), mode, crf, texts, look, tuple(titles))
     try:
         return _make(job, target, progress)
-    except OSError as error:
-        raise HlkitError(
-            f"The reel {target} can't be written: {error.strerror or error}. Choose another folder."
-        ) from error
+    except (OSError, FFmpegError) as error:
+        if isinstance(error, FFmpegError) and not any(words in str(error) for words in FULL_DISK):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise HlkitError(f"The reel {target} can't be written: {reason}. Choose another folder.") from error
 
 
 def _scored(cut: Cut, scores: pl.DataFrame | None) -> Cut:
@@ -148,83 +150,7 @@ def _scored(cut: Cut, scores: pl.DataFrame | None) -> Cut:
     return replace(cut, score=mean_score(scores, cut.start, cut.end))
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Everything that the reel's content depends on."""
-
-    pieces: tuple[Piece, ...]
-    cuts: tuple[Cut, ...]
-    mode: CutMode
-    crf: int
-    texts: ScoreTexts | None
-    look: Look
-    titles: tuple[str, ...]
-
-    @property
-    def rate(self) -> Fraction:
-        return reel_rate(self.pieces[0].info)
-
-    @property
-    def fade(self) -> int:
-        return self.look.fade_pictures(self.rate)
-
-    @property
-    def drawing(self) -> Drawing:
-        info, look = self.pieces[0].info, self.look
-        layout = plan_layout(info.width, info.height, look)
-        return Drawing(self.rate, layout, look.face, self.texts, look.title_pictures(self.rate), self.crf)
-
-    @property
-    def has_audio(self) -> bool:
-        return any(piece.info.has_audio for piece in self.pieces)
-
-    def parts(self) -> tuple[Part, ...]:
-        # Where all is encoded, a cut with a title needs no seam.
-        titled = self.look.title_pictures(self.rate) if self.mode == "smart" else 0
-        return plan_parts(self.counts(), fade=self.fade, titled=titled)
-
-    def stretch(self, part: Part) -> Cut:
-        """The stretch of the recording that a part shows."""
-        cut = self.cuts[part.cut]
-        if (part.first, part.stop) == (0, picture_count(cut, self.rate)):
-            return cut
-        first, stop = (float(Fraction(cut.start) + number / self.rate) for number in (part.first, part.stop))
-        return Cut(first, stop, cut.score)
-
-    def sound(self) -> tuple[list[int], list[int]]:
-        """How many samples each cut has, and with which sample of the reel it begins."""
-        counts = self.counts()
-        places = reel_places(counts, self.fade)
-        begins = [sound_samples(place, self.rate) for place in places]
-        ends = [sound_samples(place + count, self.rate) for place, count in zip(places, counts, strict=True)]
-        return [end - begin for begin, end in zip(begins, ends, strict=True)], begins
-
-    def counts(self) -> list[int]:
-        """How many pictures each cut has.
-
-        Raises:
-            HlkitError: when a cut lies outside the recording or is shorter than a picture.
-        """
-        counts = [picture_count(cut, self.rate) for cut in self.cuts]
-        for cut, count, piece in zip(self.cuts, counts, self.pieces, strict=True):
-            if count < 1 or cut.end - piece.offset > piece.info.duration + 1 / self.rate:
-                length = format_time(piece.info.duration, decimals=3)
-                raise HlkitError(f"The cut {cut} does not lie in the recording, which is {length} long. Plan it anew.")
-        check_fade(counts, self.fade, self.rate)
-        return counts
-
-    def key(self) -> str:
-        """16 hex digits: the same job gives the same reel."""
-        cuts = [[cut.start, cut.end] for cut in self.cuts]
-        files = {piece.info.path: fingerprint(piece.info.path) for piece in set(self.pieces)}
-        pieces = [[files[piece.info.path], piece.offset] for piece in self.pieces]
-        looks = [self.texts and astuple(self.texts), astuple(self.look), self.titles]
-        return hashlib.sha256(
-            json.dumps([pieces, cuts, self.mode, self.crf, looks, find_ffmpeg()]).encode()
-        ).hexdigest()[:16]
-
-
-def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
+def _make(job: Job, target: Path, progress: bool) -> tuple[Cut, ...]:
     job.counts()
     work, busy = target.parent / f".part-{target.stem}-{job.key()}", f"The reel {target.name} is"
     with exclusive(work, what=busy):
@@ -235,7 +161,7 @@ def _make(job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
         return _make_in(work, job, target, progress)
 
 
-def _make_in(work: Path, job: _Job, target: Path, progress: bool) -> tuple[Cut, ...]:
+def _make_in(work: Path, job: Job, target: Path, progress: bool) -> tuple[Cut, ...]:
     # A killed run's ffmpeg may still be writing, so no name is used by two attempts.
     attempt = Path(tempfile.mkdtemp(dir=work))
     try:
@@ -253,14 +179,15 @@ def _make_in(work: Path, job: _Job, target: Path, progress: bool) -> tuple[Cut, 
                 _warn(job, cuts, reason)
             parts = job.parts()
             total = sum(part.count for part in parts)
-            with tqdm(total=total, desc="reel", unit="frame", mininterval=0.5, disable=not progress) as bar:
-                _make_parts(job, plan, parts, sources, work, attempt, bar)
-        reel, sound = attempt / "reel.mp4", work / "sound.pcm" if job.has_audio else None
-        if sound is not None and job.fade:
-            mix_sound(sound, *job.sound(), attempt / "mixed.pcm")
-            sound = attempt / "mixed.pcm"
-        files = [work / f"{number:05d}.mp4" for number in range(len(parts))]
-        join_cuts(files, [part.count for part in parts], job.rate, sound, reel)
+            with (
+                tqdm(total=total, desc="reel", unit="frame", mininterval=0.5, disable=not progress) as bar,
+                _sound(job, attempt) as samples,
+            ):
+                _make_parts(job, plan, parts, sources, work, attempt, samples, bar)
+        reel, files = attempt / "reel.mp4", [work / f"{number:05d}.mp4" for number in range(len(parts))]
+        join_cuts(
+            files, [part.count for part in parts], job.rate, attempt / "sound.mp4" if job.has_audio else None, reel
+        )
         if (found := count_pictures(reel)) != total:
             raise HlkitError(f"The reel has {found} pictures in place of {total}. Run it again.")
         with reel.open("rb+") as file:
@@ -274,51 +201,74 @@ def _make_in(work: Path, job: _Job, target: Path, progress: bool) -> tuple[Cut, 
     return job.cuts
 
 
-def _warn(job: _Job, cuts: int, reason: str) -> None:
+def _warn(job: Job, cuts: int, reason: str) -> None:
     name, which = job.pieces[0].info.path.name, f"{cuts} of {len(job.cuts)} cuts are"
     message = f"{name}: {which} encoded in place of copied: {reason}."
     warnings.warn(message, HlkitWarning, stacklevel=7)
 
 
+@contextmanager
+def _sound(job: Job, attempt: Path) -> Iterator[IO[bytes] | None]:
+    """Takes the cuts' sounds, one after another, and makes `attempt/sound.mp4` of them; None when there is no sound."""
+    if not job.has_audio:
+        yield None
+        return
+    if not job.fade:
+        with encoded_sound(attempt / "sound.mp4") as samples:
+            yield samples
+        return
+    with (attempt / "sound.pcm").open("wb") as apart:
+        yield apart
+    with encoded_sound(attempt / "sound.mp4") as samples:
+        mix_sound(attempt / "sound.pcm", *job.sound(), samples)
+
+
 def _make_parts(
-    job: _Job, plan: SplicePlan, parts: Sequence[Part], sources: Sources, work: Path, attempt: Path, bar: tqdm[Any]
+    job: Job,
+    plan: SplicePlan,
+    parts: Sequence[Part],
+    sources: Sources,
+    work: Path,
+    attempt: Path,
+    samples: IO[bytes] | None,
+    bar: tqdm[Any],
 ) -> None:
-    """Make each part's `work/<number>.mp4`, unless it is there, and put each cut's sound into `work/sound.pcm`."""
-    borders = list(accumulate(job.sound()[0], initial=0))
-    splices, silent = iter(plan.splices), set(range(len(job.cuts)))
+    """Make each part's `work/<number>.mp4`, unless it is there, and write all cuts' sound to `samples`."""
+    splices, lengths = iter(plan.splices), dict(enumerate(job.sound()[0]))
     failed: Counter[str] = Counter()
     for number, part in enumerate(parts):
         finished, before = work / f"{number:05d}.mp4", bar.n
         splice = next(splices) if part.kind == "plain" else None
+        source = sources.open(job.pieces[part.cut].info.path)
+        if samples is not None and part.kind != "fade" and part.cut in lengths:
+            begin = (
+                _find(job, part.cut, 0).begin if splice is None else float(splice.found.begin - part.first / job.rate)
+            )
+            write_sound(source.container, begin, lengths.pop(part.cut), samples)
         if not finished.is_file():
-            path, begin = job.pieces[part.cut].info.path, None
+            is_copied = False
 
             def show(done: int, before: int = before) -> None:
                 bar.update(before + done - bar.n)
 
             if splice is not None and plan.style is not None:
                 try:
-                    target = attempt / "cut.mp4"
-                    write_splice(splice, sources.open(path), plan.style, number, job.crf, target, show)
-                    begin = float(splice.found.begin - part.first / job.rate)
+                    write_splice(splice, source, plan.style, number, job.crf, attempt / "cut.mp4", show)
+                    is_copied = True
                 except UnsafeError as reason:
                     failed[str(reason)] += 1
-            if begin is None:
-                begin = _encode(job, plan, number, part, attempt, show)
-            if job.has_audio and part.kind != "fade" and part.cut in silent:
-                container = sources.open(path).container
-                place_sound(container, begin, work / "sound.pcm", *borders[part.cut : part.cut + 2])
+            if not is_copied:
+                _encode(job, plan, number, part, attempt, show)
             (attempt / "cut.mp4").replace(finished)
-        silent -= {part.cut} if part.kind != "fade" else set()
         bar.update(before + part.count - bar.n)
     for reason, cuts in failed.items():
         _warn(job, cuts, reason)
 
 
 def _encode(
-    job: _Job, plan: SplicePlan, number: int, part: Part, attempt: Path, on_frames: Callable[[int], object]
-) -> float:
-    """Encode one part to `attempt/cut.mp4`; returns the container's time with which its cut begins."""
+    job: Job, plan: SplicePlan, number: int, part: Part, attempt: Path, on_frames: Callable[[int], object]
+) -> None:
+    """Encode one part to `attempt/cut.mp4`."""
     ends = [(part.cut, part.first), *([(part.cut + 1, 0)] if part.kind == "fade" else [])]
     stretches = [_find(job, cut, first) for cut, first in ends]
     sets = None if plan.style is None else plan.style.number(number, "whole")
@@ -327,10 +277,9 @@ def _encode(
         name, cut = job.pieces[part.cut].info.path.name, job.stretch(part)
         reason = f"{name} gave {found} of the {part.count} pictures of the cut {cut}"
         raise HlkitError(f"{reason}: it is cut off or damaged there. Copy or download it again.")
-    return stretches[0].begin - float(part.first / job.rate)
 
 
-def _find(job: _Job, number: int, first: int) -> Stretch:
+def _find(job: Job, number: int, first: int) -> Stretch:
     """Where a cut's pictures from `first` on lie in the recording."""
     cut, piece, length = job.cuts[number], job.pieces[number], float(1 / job.rate)
     # The file's first picture may lie a rounding before its time 0.

@@ -1,4 +1,4 @@
-"""The reel's sound: each cut's goes, uncompressed and exactly as long as its pictures, to its place in one file.
+"""The reel's sound: each cut's goes, uncompressed and exactly as long as its pictures, into one file.
 
 That file is encoded once for the whole reel, so that nothing adds up over many cuts.
 """
@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,37 +38,37 @@ def sound_samples(pictures: int, rate: Fraction) -> int:
     return round(pictures / rate * SOUND_RATE)
 
 
-def place_sound(container: InputContainer | None, begin: float, whole: Path, first: int, stop: int) -> None:
-    """Write what the first sound track holds from the container's time `begin` (s) on to the samples `[first, stop)`.
+def write_sound(container: InputContainer, begin: float, count: int, file: IO[bytes]) -> None:
+    """Write `count` samples of the first sound track from the container's time `begin` (s) on.
 
     Where it has a gap, ends, or is not there at all, silence is written.
     """
-    whole.touch()
-    with whole.open("rb+") as file:
-        file.seek(first * SOUND_FRAME_BYTES)
-        done = first
-        for block in _sound(container, begin, stop - first) if container is not None else ():
-            file.write(block.tobytes())
-            done += len(block) // 2
-        # An earlier attempt may have left something there.
-        for place in range(done, stop, SOUND_RATE):
-            file.write(bytes(SOUND_FRAME_BYTES * min(SOUND_RATE, stop - place)))
+    left, ready = count * SOUND_FRAME_BYTES, bytearray()
+    for block in _sound(container, begin, count):
+        ready += block.tobytes()
+        # In large pieces: whoever reads them wakes up for each.
+        if len(ready) >= SOUND_RATE * SOUND_FRAME_BYTES:
+            left -= file.write(ready)
+            ready.clear()
+    left -= file.write(ready)
+    while left:
+        left -= file.write(bytes(min(left, SOUND_RATE * SOUND_FRAME_BYTES)))
 
 
-def mix_sound(apart: Path, lengths: Sequence[int], places: Sequence[int], target: Path) -> None:
+def mix_sound(apart: Path, lengths: Sequence[int], places: Sequence[int], file: IO[bytes]) -> None:
     """Write cuts' sounds, which lie behind one another in `apart`, so that each begins at its place.
 
     Where two share samples, one passes over into the other, equally loud all the while (constant power).
 
     Args:
-        apart: as `place_sound` writes it.
+        apart: as `write_sound` writes it.
         lengths: of each cut, in samples; longer than what it shares with both neighbours.
         places: the sample with which each begins, from 0 on without a gap.
-        target: the new file.
+        file: gets the samples.
     """
     shared = [place + length - after for place, length, after in zip(places, lengths, places[1:], strict=False)]
     tail = np.zeros((0, 2), "<i2")
-    with apart.open("rb") as source, target.open("wb") as file:
+    with apart.open("rb") as source:
         for length, before, after in zip(lengths, [0, *shared], [*shared, 0], strict=True):
             head = _read(source, before)
             share = np.linspace(0, np.pi / 2, before, endpoint=False)[:, None] + np.pi / 4 / max(before, 1)
@@ -80,7 +80,7 @@ def mix_sound(apart: Path, lengths: Sequence[int], places: Sequence[int], target
             tail = _read(source, after)
 
 
-def _read(source: BinaryIO, count: int) -> np.ndarray:
+def _read(source: IO[bytes], count: int) -> np.ndarray:
     return np.frombuffer(source.read(count * SOUND_FRAME_BYTES), "<i2").reshape(-1, 2)
 
 

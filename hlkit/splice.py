@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import starmap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hlkit.coded import Picture, Source, Sources, Style, Survey, UnsafeError, read_pictures, read_style, survey
 from hlkit.cuts import Cut, Piece, merge_overlapping, picture_count
 from hlkit.edges import Edge, decode, decoder
 from hlkit.gops import CutMode, CutPlan, plan_cut, snap_outward
 from hlkit.h264 import ParameterSets, is_idr, is_reference, split_units
-from hlkit.mp4 import numbered_packets, write_pictures
-from hlkit.video import open_container
+from hlkit.mp4 import numbered_packets, open_part, write_pictures
+
+if TYPE_CHECKING:
+    from av.packet import Packet
 
 # A cut of so many pictures is decoded whole to see whether it can be; of a longer one, so many around each seam.
 WHOLE, NEAR = 300, 4
@@ -170,11 +174,11 @@ def check(video: Path, style: Style, sets: ParameterSets, plan: CutPlan) -> None
     near = {number for seam in seams for number in range(seam - NEAR, seam + NEAR)}
     wanted = {number for number in range(plan.count) if plan.count <= WHOLE or number in near}
     given, shown, numbers = set(), [], set()
-    with decoder(style, sets) as context:
+    with decoder(style, sets, smooth=False) as context:
         for gop in _gops(video, style):
-            numbers |= {picture.number for picture in gop}
-            last = max((place for place, picture in enumerate(gop) if picture.number in wanted), default=-1)
-            for picture in gop[: last + 1]:
+            numbers |= {number for number, _ in gop}
+            last = max((place for place, (number, _) in enumerate(gop) if number in wanted), default=-1)
+            for picture in starmap(_picture, gop[: last + 1]):
                 if picture.number in wanted or picture.is_reference:
                     given.add(picture.number)
                     shown += [frame.pts for frame in decode(context, style, picture)]
@@ -183,15 +187,19 @@ def check(video: Path, style: Style, sets: ParameterSets, plan: CutPlan) -> None
         raise UnsafeError("what was copied can't be decoded")
 
 
-def _gops(video: Path, style: Style) -> Iterator[list[Picture]]:
-    """The pictures of a file, from one with which decoding can begin to the next."""
-    gop: list[Picture] = []
-    with open_container(video) as (container, stream):
+def _picture(number: int, packet: Packet) -> Picture:
+    data = bytes(packet)
+    units = split_units(data, 4)
+    return Picture(number, data, is_idr(units), is_reference(units))
+
+
+def _gops(video: Path, style: Style) -> Iterator[list[tuple[int, Packet]]]:
+    """The packets of a cut's file with their pictures' numbers, from one with which decoding can begin to the next."""
+    gop: list[tuple[int, Packet]] = []
+    with open_part(video) as (container, stream):
         for number, packet in numbered_packets(container, stream, style.rate):
-            data = bytes(packet)
-            units = split_units(data, 4)
-            if is_idr(units) and gop:
+            if packet.is_keyframe and gop:
                 yield gop
                 gop = []
-            gop.append(Picture(number, data, is_idr(units), is_reference(units)))
+            gop.append((number, packet))
     yield gop

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ ERROR_LINES, ERROR_LINE_BYTES = 5, 500
 NTSC = Fraction(1000, 1001)
 # Time code counts these and their NTSC variants; OpenTimelineIO refuses others as no rates of SMPTE time code.
 TIME_BASES = (24, 25, 30, 48, 50, 60)
+
+# Where pipes can be so large (Linux), two programs wait less for each other.
+PIPE_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -207,13 +211,18 @@ def _command(stream_or_args: Any, *options: str) -> list[str]:
 
 @contextmanager
 def open_ffmpeg(
-    stream_or_args: Any, *options: str, cwd: Path | None = None, complaints: IO[bytes] | None = None
+    stream_or_args: Any,
+    *options: str,
+    cwd: Path | None = None,
+    complaints: IO[bytes] | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run ffmpeg for the time of the block and yield its process, whose `stdout` (bytes) is open for reading.
 
     `stream_or_args` is an ffmpeg-python output node, or the arguments that follow the program's name. A block that
     leaves before the end of the output stops ffmpeg without complaint; so does an exception, which goes on upwards.
-    `complaints`, a file open for reading and writing, takes what ffmpeg says of errors; it is closed in the end.
+    `complaints`, a file open for reading and writing, takes what ffmpeg says of errors; it is closed in the end. With
+    `stdin=subprocess.PIPE` what ffmpeg reads is written by the block, which closes it too.
 
     Raises:
         FFmpegError: when the output was read to its end and ffmpeg reports failure.
@@ -222,7 +231,9 @@ def open_ffmpeg(
     _log.debug("running %s", command)
     # A file takes all that ffmpeg has to say, and holds it from the moment at which it is said.
     with complaints or tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, cwd=cwd)
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=words, cwd=cwd, pipesize=PIPE_BYTES
+        )
         assert process.stdout is not None
         try:
             yield process
@@ -233,7 +244,9 @@ def open_ffmpeg(
             process.wait()
             process.stdout.close()
         if status:
-            raise FFmpegError(f"ffmpeg failed with status {status}: {_last_lines(words) or 'it gave no reason'}")
+            unsaid = signal.strsignal(-status) if status < 0 else None
+            reason = _last_lines(words) or unsaid or "it gave no reason"
+            raise FFmpegError(f"ffmpeg failed with status {status}: {reason}")
 
 
 def _last_lines(words: IO[bytes]) -> str:

@@ -254,7 +254,8 @@ def test_sounds_pass_over_equally_loud(tmp_path):
     dice = np.random.default_rng(0)
     one, other, last = (dice.integers(-9000, 9000, (length, 2)).astype("<i2") for length in (50_000, 120_000, 3000))
     (tmp_path / "apart").write_bytes(b"".join(each.tobytes() for each in (one, other, last)))
-    mix_sound(tmp_path / "apart", [50_000, 120_000, 3000], [0, 42_000, 161_500], tmp_path / "mixed")
+    with (tmp_path / "mixed").open("wb") as mixed:
+        mix_sound(tmp_path / "apart", [50_000, 120_000, 3000], [0, 42_000, 161_500], mixed)
     mixed = np.frombuffer((tmp_path / "mixed").read_bytes(), "<i2").reshape(-1, 2)
     assert len(mixed) == 161_500 + 3000
     assert np.array_equal(mixed[:42_000], one[:42_000])
@@ -519,7 +520,7 @@ def test_an_interrupted_reel_with_looks_goes_on_and_comes_out_the_same(source, m
     write_reel(source, cuts, tmp_path / "clean" / "reel.mp4", cut=mode, look=look, progress=False)
     target, made = tmp_path / "reel.mp4", []
     # In the first fade, in the second cut, before its sound, and before the third's.
-    for name, stop in (("_encode", 2), ("_encode", 2), ("place_sound", 1), ("place_sound", 2)):
+    for name, stop in (("_encode", 2), ("_encode", 2), ("write_sound", 2), ("write_sound", 3)):
         real, calls = getattr(reel, name), []
 
         def interrupt(*args, real=real, calls=calls, stop=stop):

@@ -463,12 +463,12 @@ def loud(call):
 def say():
     os.write(1, b".\\n")
     os.read(0, 1)
-for name in ("_run", "write_splice", "place_sound", "join_cuts", "count_pictures"):
+for name in ("_run", "write_splice", "write_sound", "join_cuts", "count_pictures"):
     setattr(reel, name, loud(getattr(reel, name)))
 cuts = [reel.Cut(start + 0.6, start + 1.5) for start in (0, 1, 2, 3)]
 reel.write_reel(Path(sys.argv[1]), cuts, Path(sys.argv[2]), cut=sys.argv[3], progress=False)
 """
-# Before and after what is done for each of four cuts (`_run` and `count_pictures`, or `write_splice`; `place_sound`),
+# Before and after what is done for each of four cuts (`write_sound`; `_run` and `count_pictures`, or `write_splice`),
 # then `join_cuts` and `count_pictures`.
 WORDS = {"encode": 4 * 6 + 4, "smart": 4 * 4 + 4}
 
