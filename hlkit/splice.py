@@ -21,7 +21,8 @@ from hlkit.mp4 import numbered_packets, open_part, write_pictures
 if TYPE_CHECKING:
     from av.packet import Packet
 
-# A cut of so many pictures is decoded whole to see whether it can be; of a longer one, so many around each seam.
+# A cut of so many pictures is decoded whole to see whether it can be; of a longer one the first picture, and so many
+# around each seam of copied and encoded ones.
 WHOLE, NEAR = 300, 4
 
 
@@ -165,13 +166,13 @@ def _counted(pictures: Iterable[Picture], on_picture: Callable[[int], object]) -
 
 
 def check(video: Path, style: Style, sets: ParameterSets, plan: CutPlan) -> None:
-    """Decode what stands around the seams of a cut's file, or all of a short one.
+    """Decode the beginning of a cut's file and what stands around its seams, or all of a short one.
 
     Raises:
         UnsafeError: when a picture is missing, damaged, or not where it belongs.
     """
-    seams = [seam for seam in (0, plan.copied, plan.encoded) if seam < plan.count]
-    near = {number for seam in seams for number in range(seam - NEAR, seam + NEAR)}
+    seams = [seam for seam in (plan.copied, plan.encoded) if 0 < seam < plan.count]
+    near = {0, *(number for seam in seams for number in range(seam - NEAR, seam + NEAR))}
     wanted = {number for number in range(plan.count) if plan.count <= WHOLE or number in near}
     given, shown, numbers = set(), [], set()
     with decoder(style, sets, smooth=False) as context:
