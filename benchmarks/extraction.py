@@ -196,28 +196,47 @@ def by_decord(video: Path, times: list[float]) -> np.ndarray:
 
 
 MEMORY = """
-import resource, sys
+import resource, subprocess, sys
 from pathlib import Path
 from hlkit.frames import extract_frames
-extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), video_id="x", fps=3, size=224, progress=False)
+from hlkit.video import find_ffmpeg
+if sys.argv[1] == "extract":
+    extract_frames(Path(sys.argv[2]), Path(sys.argv[3]), video_id="x", fps=3, size=224, progress=False)
+else:
+    opening = [find_ffmpeg(), "-v", "error", "-nostdin", "-i", sys.argv[2], "-frames:v", "1", "-f", "null", "-"]
+    subprocess.run(opening, check=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
 def memory(video: Path, long_minutes: float) -> None:
-    """Peak memory of extracting hours and ten minutes of the same recording, repeated by copying its packets."""
-    peaks: dict[float, list[float]] = {}
-    print("| length | hlkit, MB | ffmpeg, MB |\n|---|---|---|")
+    """Peak memory of extracting hours and ten minutes of the same recording, repeated by copying its packets.
+
+    Beside it that of ffmpeg when it only opens the recording and shows its first picture.
+    """
+    print("| recording | hlkit, MB | its ffmpeg, MB | both / those of ten minutes | opening alone, MB |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for minutes in (10, long_minutes):
-            long = Path(folder) / f"{minutes}.mp4"
-            turns = int(minutes * 60 / probe(video).duration)
-            run("-stream_loop", str(turns - 1), "-i", video, "-c", "copy", long)
-            command = [sys.executable, "-c", MEMORY, str(long), f"{folder}/{minutes}"]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            peaks[minutes] = [int(number) / 1024 for number in said.split()]
-            print(f"| {minutes:g} min | {peaks[minutes][0]:.0f} | {peaks[minutes][1]:.0f} |", flush=True)
-    print(f"{long_minutes / 60:g} hours / ten minutes: {sum(peaks[long_minutes]) / sum(peaks[10]):.2f}")
+        for suffix in ("mp4", "mkv"):
+            short = 0.0
+            for minutes in (10, long_minutes):
+                long = Path(folder) / f"{minutes:g}.{suffix}"
+                turns = int(minutes * 60 / probe(video).duration)
+                run("-stream_loop", str(turns - 1), "-i", video, "-c", "copy", long)
+                ours, its = _peaks("extract", long, f"{folder}/{minutes:g}-{suffix}")
+                short = short or ours + its
+                _, opening = _peaks("open", long, "")
+                name = f"{minutes:g} min, {suffix}"
+                print(f"| {name} | {ours:.0f} | {its:.0f} | {(ours + its) / short:.2f} | {opening:.0f} |", flush=True)
+                long.unlink()
+
+
+def _peaks(what: str, video: Path, folder: str) -> tuple[float, float]:
+    """The peak memory of a process of its own and of the largest that it starts, in MB."""
+    command = [sys.executable, "-c", MEMORY, what, str(video), folder]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ours, its = (int(number) / 1024 for number in said.split())
+    return ours, its
 
 
 def renditions(folder: Path) -> Iterator[tuple[str, Path]]:
