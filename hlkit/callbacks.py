@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from tqdm.auto import tqdm
 
-from hlkit.models import load_file
+from hlkit.backbones import load_file
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, free_disk, write_text
 
 LoggerName = Literal["csv", "mlflow", "wandb"]

@@ -20,6 +20,7 @@ import polars as pl
 import torch
 from lightning.pytorch.loggers import Logger
 
+from hlkit.backbones import load_file
 from hlkit.callbacks import (
     KeepBest,
     LoggerName,
@@ -33,7 +34,7 @@ from hlkit.callbacks import (
 from hlkit.card import model_card
 from hlkit.dataset import Augment, Cache, FrameDataModule
 from hlkit.device import pick_device, pick_precision
-from hlkit.models import Model, ModelConfig, build_model, load_file
+from hlkit.models import Model, ModelConfig, build_model
 from hlkit.module import HighlightModule
 from hlkit.project import HlkitError, HlkitWarning, fingerprint, write_text
 

@@ -7,16 +7,8 @@ import torch
 import torchvision
 from torch import nn
 
-from hlkit.models import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ModelConfig,
-    ResNetClassifier,
-    RNNClassifier,
-    backbones,
-    build_model,
-    load_file,
-)
+from hlkit.backbones import IMAGENET_MEAN, IMAGENET_STD, backbones, load_file
+from hlkit.models import ModelConfig, ResNetClassifier, RNNClassifier, build_model
 from hlkit.project import HlkitError, HlkitWarning
 
 QUICK = ["resnet18", "mobilenet_v3_small"]

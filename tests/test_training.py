@@ -17,9 +17,10 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 from tiny_frames import make_frames, with_parts
 
 import hlkit.module
+from hlkit.backbones import load_file
 from hlkit.callbacks import WholeCheckpoints, best_epoch
 from hlkit.dataset import ClipDataset, FrameDataset
-from hlkit.models import ModelConfig, load_file
+from hlkit.models import ModelConfig
 from hlkit.module import BODY_RATE, PROBE_SHARE, body_rate_at, rate_at, validation_metrics
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.training import HighlightModule, check_table, fit, load_model

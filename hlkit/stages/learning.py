@@ -100,7 +100,8 @@ def train(
     checkpoint = folder / "model.ckpt"
     if already_done(project, "train", run, made_from, redo, say):
         return checkpoint
-    from hlkit.models import ModelConfig, load_file
+    from hlkit.backbones import load_file
+    from hlkit.models import ModelConfig
     from hlkit.training import fit
 
     if redo:

@@ -114,8 +114,8 @@ def load_sequence(project: Project, run: str) -> tuple[SequenceModel, Recipe, bo
     Raises:
         HlkitError: when it is damaged, or was made with another picture model than the run has now.
     """
+    from hlkit.backbones import load_file
     from hlkit.features import Recipe
-    from hlkit.models import load_file
     from hlkit.sequence import from_checkpoint
 
     file = sequence_file(project, run)
