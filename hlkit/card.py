@@ -40,6 +40,8 @@ def model_card(
     if config.kind == "clip":
         direction = "bidirectional " if config.bidirectional else ""
         network += f", then a {direction}{config.rnn.upper()} of width {config.hidden_size}"
+    if config.sound != "none":
+        network += f"; beside each picture it hears the sound's {config.sound} in the second around it"
     settings = {key: value for key, value in run.items() if key not in ("config", "data")}
     lines = [
         f"# Model card: {name}",

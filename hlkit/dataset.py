@@ -1,6 +1,7 @@
 """Frame tables as torch datasets: single pictures, clips of neighbours, and the data module that feeds training.
 
-A picture is RGB uint8 `(3, H, W)`; a clip `(T, 3, H, W)`. Nothing here is random except `BalancedSampler` and
+A picture is RGB uint8 `(3, H, W)`; a clip `(T, 3, H, W)`. Where a table says what is heard beside its pictures, that
+stands between them and the label. Nothing here is random except `BalancedSampler` and
 `augment_pictures`, both for the training part only; their draws follow from the seed, the epoch and the batch alone.
 """
 
@@ -37,17 +38,19 @@ MAX_CONTRAST = 0.25
 MAX_BRIGHTNESS = 0.15
 
 
-class FrameDataset(Dataset[tuple[Tensor, int]]):
+class FrameDataset(Dataset[tuple[Any, ...]]):
     """The pictures of a frame table, with their labels where it has any.
 
     Args:
-        frames: columns `video`, `shard`, `offset`, `size` and optionally `label`; row i is item i.
+        frames: columns `video`, `shard`, `offset`, `size`, and optionally `label` and `sound` (an array of numbers, see
+            `hlkit.sound.second_levels`); row i is item i.
         root: the folder of frame stores; a picture lies in `root / video / shard`.
         size: pictures are squeezed to `size` x `size` pixels where they are not; None takes them as they are.
         cache: what stays in RAM once it was read: "tensors" (decoded pictures), "jpeg" (the files' bytes), "none", or
             "auto", the first of these that fits in a quarter of the free memory.
 
-    Item i is `(uint8 (3, H, W), label)`; the label is -1 where there is none.
+    Item i is `(uint8 (3, H, W), label)`, or with sound `(uint8 (3, H, W), float32 (W,), label)`; the label is -1 where
+    there is none.
 
     Raises:
         HlkitError: for an empty table, a damaged shard, or (when read) a picture unlike the first one without `size`.
@@ -59,6 +62,7 @@ class FrameDataset(Dataset[tuple[Tensor, int]]):
         self.frames = frames
         self.reader = FrameReader(Path(root))
         self.labels = _labels(frames)
+        self.sound = torch.tensor(frames["sound"].to_numpy()) if "sound" in frames.columns else None
         self._places = frames.select("video", "shard", "offset", "size")
         self._bytes: dict[int, bytes] = {}
         self._size = size
@@ -71,13 +75,13 @@ class FrameDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        index = range(len(self))[index]
-        return self.pictures([index])[0], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return self.__getitems__([range(len(self))[index]])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """A batch at once; torch's DataLoader asks for it when it is there."""
-        return list(zip(self.pictures(indices), self.labels[list(indices)].tolist(), strict=True))
+        sound = () if self.sound is None else (self.sound[list(indices)],)
+        return list(zip(self.pictures(indices), *sound, self.labels[list(indices)].tolist(), strict=True))
 
     def pictures(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """The pictures of some rows, uint8 `(n, 3, H, W)`, channels last in memory."""
@@ -121,8 +125,9 @@ class FrameDataset(Dataset[tuple[Tensor, int]]):
         return f"The picture at byte {offset} of {video}/{shard}"
 
 
-class ClipDataset(Dataset[tuple[Tensor, int]]):
+class ClipDataset(Dataset[tuple[Any, ...]]):
     """A clip around each frame of a table: item i is `(uint8 (T, 3, H, W), label of frame i)`; see `clip_windows`.
+    With sound, `float32 (T, W)` stands between the two.
 
     Arguments and errors are as for `FrameDataset`; `num_frames_per_clip` is T. The table needs `frame` and `time` too.
     """
@@ -144,14 +149,15 @@ class ClipDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         return self.__getitems__([range(len(self))[index]])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """A batch at once; torch's DataLoader asks for it when it is there."""
         windows = self.windows[list(indices)]  # (B, T)
         clips = self.single.pictures(windows.ravel()).unflatten(0, windows.shape)
-        return list(zip(clips, self.labels[list(indices)].tolist(), strict=True))
+        sound = () if self.single.sound is None else (self.single.sound[torch.from_numpy(windows)],)
+        return list(zip(clips, *sound, self.labels[list(indices)].tolist(), strict=True))
 
 
 class BalancedSampler(Sampler[int]):
@@ -286,13 +292,13 @@ class FrameDataModule(lightning.LightningDataModule):
         """Go on with the draw of that epoch: Lightning tells the sampler only after it fetched the first batch."""
         self.sampler.set_epoch(state_dict["next_epoch"])
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Augment training batches on the device where they are; Lightning calls it."""
-        images, labels = batch
+        images, *others = batch
         if self.augment != "none" and self.trainer is not None and self.trainer.training:
             generator = self._next_generator(self.trainer.current_epoch)
             images = augment_pictures(images, generator, light=self.augment == "all")
-        return images, labels
+        return images, *others
 
     def _next_generator(self, epoch: int) -> torch.Generator:
         """Random numbers that follow from the seed, the epoch and the batch's number in it, whatever ran before."""

@@ -80,6 +80,7 @@ def explain_frame(
     picture: np.ndarray,
     *,
     clip: np.ndarray | None = None,
+    sound: np.ndarray | None = None,
     class_name: str | None = None,
     num_samples: int = 400,
     num_segments: int = 50,
@@ -95,6 +96,8 @@ def explain_frame(
         model, config: as `load_model` gives them.
         picture: (H, W, 3) uint8 RGB; resized to the model's size where it differs.
         clip: (T, H, W, 3) uint8, the frames around `picture`, for a clip model.
+        sound: float32 (W,), or (T, W) beside a clip: what is heard beside the picture, for a model that hears. It is
+            never hidden; unless given it counts as unknown.
         class_name: the class to explain; None takes the highlight, or of several the most probable one.
         num_samples: how many variants to score, 100 or more.
         num_segments: into about how many parts the picture falls, 2 or more.
@@ -115,7 +118,7 @@ def explain_frame(
     def score_variants(shown: np.ndarray) -> np.ndarray:
         """Which parts are shown, (n, parts) bool -> probabilities (n, classes)."""
         mask = shown[:, segments][:, None, :, :, None]  # (n, 1, H, W, 1)
-        return _probabilities(model, config, np.where(mask, frames, hidden))  # (n, T, H, W, 3)
+        return _probabilities(model, config, np.where(mask, frames, hidden), sound)  # (n, T, H, W, 3)
 
     whole = score_variants(np.ones((1, segments.max() + 1), dtype=bool))[0]
     index = _class_index(config.classes, class_name, whole)
@@ -232,8 +235,11 @@ def _flat_parts(picture: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return np.round(np.stack(sums, axis=-1) / sizes[:, None]).astype(np.uint8)[segments]
 
 
-def _probabilities(model: Model, config: ModelConfig, frames: np.ndarray) -> np.ndarray:
-    """Frames (n, T, H, W, 3) uint8 -> probabilities (n, classes); one frame stands for a whole still clip."""
+def _probabilities(model: Model, config: ModelConfig, frames: np.ndarray, sound: np.ndarray | None) -> np.ndarray:
+    """Frames (n, T, H, W, 3) uint8 and the sound (T, W) or (W,) of all of them -> probabilities (n, classes).
+
+    One frame stands for a whole still clip.
+    """
     import torch
 
     from hlkit.device import autocast
@@ -245,13 +251,16 @@ def _probabilities(model: Model, config: ModelConfig, frames: np.ndarray) -> np.
     model.eval()
     try:
         with torch.inference_mode(), autocast(device):
+            levels = None
+            if sound is not None:
+                levels = torch.from_numpy(sound).to(device).expand(*images.shape[:2], -1).flatten(0, 1)  # (n * T, W)
             if isinstance(model, RNNClassifier):
-                features = model.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (n, T, F)
+                features = model.join(model.features(images.flatten(0, 1)), levels).unflatten(0, images.shape[:2])
                 if features.shape[1] == 1:
                     features = features.expand(-1, config.num_frames_per_clip, -1)
-                logits = model.classify(features)
+                logits = model.classify(features)  # (n, T, F + W)
             else:
-                logits = model(images[:, 0])
+                logits = model(images[:, 0]) if levels is None else model(images[:, 0], levels)
             return logits.float().softmax(dim=1).cpu().numpy()
     finally:
         model.train(was_training)

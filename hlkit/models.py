@@ -1,7 +1,8 @@
 """The networks: a frame classifier over any torchvision backbone, and a recurrent one over clips of consecutive frames.
 
 Pictures are RGB `(B, 3, H, W)` and clips `(B, T, 3, H, W)`, uint8 or float in [0, 1]; logits are `(B, classes)`.
-Class 0 is the background.
+Class 0 is the background. A network that hears takes levels of sound beside its pictures, dB `(B, W)` or `(B, T, W)`,
+see `hlkit.sound.second_levels`; NaN, or none at all, stands for sound that is not known.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from hlkit.backbones import Backbone
 from hlkit.project import HlkitError
 from hlkit.sampling import Box, check_box
+from hlkit.sound import LEVELS, Heard
 from hlkit.video import frame_rate
 
 Kind = Literal["frame", "clip"]
@@ -38,6 +40,7 @@ class ModelConfig:
         num_frames_per_clip: frames a clip holds ("clip" only).
         rnn, bidirectional, hidden_size: the recurrent part ("clip" only).
         head: widths of layers between the features and the logits, such as (1000, 500); none, unless given.
+        sound: what it hears beside each picture, of the second around it: "none", "power" or "spectrum".
     """
 
     kind: Kind = "frame"
@@ -51,6 +54,7 @@ class ModelConfig:
     bidirectional: bool = True
     hidden_size: int = 128
     head: tuple[int, ...] = ()
+    sound: Heard = "none"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -58,7 +62,8 @@ class ModelConfig:
         object.__setattr__(self, "fps", str(frame_rate(self.fps)))
         if self.box is not None:
             object.__setattr__(self, "box", check_box(self.box))
-        for name, value, allowed in (("kind", self.kind, get_args(Kind)), ("rnn", self.rnn, get_args(RNNKind))):
+        for name, kinds in (("kind", Kind), ("rnn", RNNKind), ("sound", Heard)):
+            value, allowed = getattr(self, name), get_args(kinds)
             if value not in allowed:
                 raise HlkitError(f"{name} is {value!r}; {' and '.join(allowed)} are allowed.")
         if len(set(self.classes)) < 2 or len(set(self.classes)) != len(self.classes):
@@ -78,7 +83,9 @@ class ModelConfig:
         """Plain values only, fit for JSON and for a checkpoint that is loaded with `weights_only=True`."""
         values = asdict(self) | {"classes": list(self.classes), "box": self.box and list(self.box)}
         # What is left at its default does not make a model of an earlier version count as another.
-        return {**values, "head": list(self.head)} if self.head else {k: v for k, v in values.items() if k != "head"}
+        later = {"head": list(self.head), "sound": self.sound}
+        unchanged = {name for name, value in later.items() if value in ([], "none")}
+        return {name: value for name, value in (values | later).items() if name not in unchanged}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -92,7 +99,47 @@ class ModelConfig:
         return cls(**values)
 
 
-class ResNetClassifier(nn.Module):
+class SoundLevels(nn.Module):
+    """Levels `(n, W)`, dB, standardised by what training had; the mean, 0, where one is not known (NaN).
+
+    Training itself must know all of them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # A mean over all batches: a moving one would lie far from the truth for the first hundred of them.
+        self.scale = nn.BatchNorm1d(width, affine=False, momentum=None)
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """In float32 whatever surrounds it."""
+        assert self.scale.running_mean is not None
+        with torch.autocast(levels.device.type, enabled=False):
+            return self.scale(levels.to(self.scale.running_mean.dtype)).nan_to_num(nan=0.0)
+
+
+class _Classifier(nn.Module):
+    """What both networks begin with: a backbone, and beside its features the levels of sound, where it hears any."""
+
+    def __init__(self, backbone: str, weights: str | Path | None, image_size: int | None, sound: Heard) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone, weights, image_size=image_size)
+        self.sound = SoundLevels(LEVELS[sound]) if LEVELS[sound] else None
+        self.num_inputs = self.backbone.num_features + LEVELS[sound]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pictures `(N, 3, H, W)`, uint8 or float in [0, 1] -> features `(N, F)`, each picture on its own."""
+        return self.backbone(images)
+
+    def join(self, features: Tensor, sound: Tensor | None = None) -> Tensor:
+        """Features `(N, F)` and levels `(N, W)` -> what is classified, `(N, F + W)`; the features of what is deaf."""
+        if self.sound is None:
+            return features
+        if sound is None:
+            sound = features.new_full((len(features), self.num_inputs - features.shape[1]), torch.nan)
+        return torch.cat([features, self.sound(sound).to(features.dtype)], dim=1)
+
+
+class ResNetClassifier(_Classifier):
     """A torchvision classifier with a new last layer. Despite the name, any of `hlkit.backbones` will do.
 
     Args:
@@ -103,6 +150,7 @@ class ResNetClassifier(nn.Module):
             checkpoint.
         image_size: side of the pictures in pixels. Only vision transformers are built for one size (224 unless given).
         head: widths of layers between the features and the logits, with a ReLU behind each; none, unless given.
+        sound: what it hears beside each picture; its levels join the features.
 
     Raises:
         HlkitError: for a name, a size or a weights file that does not fit.
@@ -116,25 +164,25 @@ class ResNetClassifier(nn.Module):
         *,
         image_size: int | None = None,
         head: Sequence[int] = (),
+        sound: Heard = "none",
     ) -> None:
-        super().__init__()
-        self.backbone = Backbone(backbone, weights, image_size=image_size)
-        self.classifier = _head(self.backbone.num_features, head, num_classes)
+        super().__init__(backbone, weights, image_size, sound)
+        self.classifier = _head(self.num_inputs, head, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Pictures `(B, 3, H, W)`, uint8 or float in [0, 1] -> features `(B, F)`."""
-        return self.backbone(images)
+    def classify(self, features: Tensor) -> Tensor:
+        """What `join` returns, `(B, F + W)` -> logits `(B, num_classes)`."""
+        return self.classifier(features)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Pictures `(B, 3, H, W)` -> logits `(B, num_classes)`."""
-        return self.classifier(self.features(images))
+    def forward(self, images: Tensor, sound: Tensor | None = None) -> Tensor:
+        """Pictures `(B, 3, H, W)` and levels `(B, W)` -> logits `(B, num_classes)`."""
+        return self.classify(self.join(self.features(images), sound))
 
 
-class RNNClassifier(nn.Module):
+class RNNClassifier(_Classifier):
     """The same backbones over each frame of a clip, then an LSTM or GRU over time; answers for the clip's centre frame.
 
     Args:
-        backbone, num_classes, weights, image_size, head: as for `ResNetClassifier`.
+        backbone, num_classes, weights, image_size, head, sound: as for `ResNetClassifier`.
         rnn: "gru" or "lstm".
         hidden_size: width of one direction's state.
         num_layers: stacked recurrent layers.
@@ -154,30 +202,26 @@ class RNNClassifier(nn.Module):
         weights: str | Path | None = None,
         image_size: int | None = None,
         head: Sequence[int] = (),
+        sound: Heard = "none",
     ) -> None:
-        super().__init__()
-        self.backbone = Backbone(backbone, weights, image_size=image_size)
+        super().__init__(backbone, weights, image_size, sound)
         layer = {"gru": nn.GRU, "lstm": nn.LSTM}[rnn]
-        width = self.backbone.num_features
-        self.rnn = layer(width, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional)
+        self.rnn = layer(self.num_inputs, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional)
         self.classifier = _head(hidden_size * (2 if bidirectional else 1), head, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Pictures `(N, 3, H, W)`, uint8 or float in [0, 1] -> features `(N, F)`, each picture on its own."""
-        return self.backbone(images)
-
     def classify(self, features: Tensor) -> Tensor:
-        """Features of clips `(B, T, F)` -> logits `(B, num_classes)`."""
+        """What `join` returns of clips, `(B, T, F + W)` -> logits `(B, num_classes)`."""
         # The recurrence is a sliver of the work, and in bfloat16 its state would lose small changes over time.
         with torch.autocast(features.device.type, enabled=False):
             states, _ = self.rnn(features.to(next(self.rnn.parameters()).dtype))  # (B, T, directions * hidden_size)
             step = states.shape[1] // 2 if self.rnn.bidirectional else -1
             return self.classifier(states[:, step])
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Clips `(B, T, 3, H, W)` -> logits `(B, num_classes)`."""
+    def forward(self, clips: Tensor, sound: Tensor | None = None) -> Tensor:
+        """Clips `(B, T, 3, H, W)` and levels `(B, T, W)` -> logits `(B, num_classes)`."""
         features = self.features(clips.flatten(0, 1))  # (B * T, F), the frames of one clip side by side
-        return self.classify(features.unflatten(0, clips.shape[:2]))  # (B, T, F)
+        features = self.join(features, None if sound is None else sound.flatten(0, 1))  # (B * T, F + W)
+        return self.classify(features.unflatten(0, clips.shape[:2]))  # (B, T, F + W)
 
 
 Model = ResNetClassifier | RNNClassifier
@@ -185,17 +229,16 @@ Model = ResNetClassifier | RNNClassifier
 
 def build_model(config: ModelConfig, weights: str | Path | None = None) -> Model:
     """The network that `config` describes; `weights` as for `ResNetClassifier`."""
+    shared: dict[str, Any] = {"weights": weights, "image_size": config.size, "head": config.head, "sound": config.sound}
     if config.kind == "frame":
-        return ResNetClassifier(config.backbone, len(config.classes), weights, image_size=config.size, head=config.head)
+        return ResNetClassifier(config.backbone, len(config.classes), **shared)
     return RNNClassifier(
         config.backbone,
         len(config.classes),
         rnn=config.rnn,
         hidden_size=config.hidden_size,
         bidirectional=config.bidirectional,
-        weights=weights,
-        image_size=config.size,
-        head=config.head,
+        **shared,
     )
 
 

@@ -58,27 +58,27 @@ class HighlightModule(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Pictures or clips -> logits."""
-        return self.model(images)
+    def forward(self, images: Tensor, sound: Tensor | None = None) -> Tensor:
+        """Pictures or clips, and the sound beside them where the network hears -> logits."""
+        return self.model(images, sound)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make dropout follow from the place in the training alone, for the sake of resumed runs."""
         state = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx)).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0] >> 1))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch."""
-        images, labels = batch
-        loss = self.loss(self.model(images).float(), labels)
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch: pictures or clips, their sound where the network hears, and labels."""
+        *inputs, labels = batch
+        loss = self.loss(self.model(*inputs).float(), labels)
         self._check_finite(loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Collect the logits of a batch."""
-        images, labels = batch
-        self._outputs.append((self.model(images).float().cpu(), labels.cpu()))
+        *inputs, labels = batch
+        self._outputs.append((self.model(*inputs).float().cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole validation part: an average over batches would be another number."""

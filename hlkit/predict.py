@@ -6,6 +6,8 @@ not grow with the recording, and the score of a frame is the same whichever part
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,9 +24,10 @@ from hlkit.dataset import FrameDataset
 from hlkit.device import autocast, pick_device
 from hlkit.frames import stream_pictures
 from hlkit.models import Model, ModelConfig, RNNClassifier
-from hlkit.project import HlkitError, format_time
+from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.records import first_faulty_row
 from hlkit.sampling import Accelerator
+from hlkit.sound import LEVELS, Heard, log_mel, second_levels
 from hlkit.video import frame_count, probe
 
 
@@ -43,6 +46,8 @@ def predict(
     progress: bool = True,
 ) -> pl.DataFrame:
     """Score a recording straight from ffmpeg, with no files between.
+
+    For a model that hears, sound that a recording has not counts as the mean of what was learned from (HlkitWarning).
 
     Args:
         model, config: as `load_model` returns them.
@@ -67,7 +72,13 @@ def predict(
     wanted = plan_frames(config, length, start=start, end=end, duration=duration)
     # Context on either side, so that a clip at a border of the stretch is the clip that the whole recording has there.
     before, after = _reach(config)
-    read = range(max(0, wanted.start - before), min(frame_count(length, rate), wanted.stop + after))
+    whole = frame_count(length, rate)
+    read = range(max(0, wanted.start - before), min(whole, wanted.stop + after))
+    sound = None
+    if config.sound != "none":
+        # The second around a frame reaches half a second past it.
+        count = min(whole, read.stop + math.ceil(rate / 2))
+        sound = heard_beside(video, fps=config.fps, count=count, heard=config.sound, progress=progress)[read.start :]
     pictures = stream_pictures(
         video,
         fps=rate,
@@ -81,7 +92,7 @@ def predict(
     run = np.zeros(len(read), dtype=np.int64)
     with closing(pictures), _progress(len(read), video_id, progress) as bar:
         batches = (torch.from_numpy(batch).permute(0, 3, 1, 2) for batch in pictures)
-        scores = _score(model, config, batches, run, batch_size=batch_size, device=device, bar=bar)
+        scores = _score(model, config, batches, run, sound, batch_size=batch_size, device=device, bar=bar)
     times = [float(frame / rate) for frame in wanted]
     table = pl.DataFrame({"video": [video_id] * len(times), "time": times})
     return score_table(table, scores[wanted.start - read.start :][: len(wanted)], config.classes)
@@ -101,7 +112,7 @@ def predict_frames(
 
     Args:
         model, config: as `load_model` returns them.
-        frames: a frame table; several videos are allowed.
+        frames: a frame table; several videos are allowed. For a model that hears with `sound`, as `fit` takes it.
         root: the folder of frame stores.
         batch_size, device, progress: as for `predict`.
 
@@ -109,15 +120,32 @@ def predict_frames(
         The table that `predict` returns, sorted by video and time.
 
     Raises:
-        HlkitError: for an empty table or a damaged shard.
+        HlkitError: for an empty table, a damaged shard, or a model that hears and a table without `sound`.
     """
+    if config.sound != "none" and frames.schema.get("sound") != pl.Array(pl.Float32, LEVELS[config.sound]):
+        raise HlkitError(
+            f"The model hears the sound's {config.sound}, and the frame table has no column 'sound' of it."
+        )
     frames = frames.drop("part", strict=False).sort("video", "time")
     pictures = FrameDataset(frames, root, size=config.size, cache="none")
     starts = range(0, len(frames), batch_size)
     with _progress(len(frames), "scoring", progress) as bar:
         batches = (pictures.pictures(range(len(frames))[start : start + batch_size]) for start in starts)
-        scores = _score(model, config, batches, find_runs(frames), batch_size=batch_size, device=device, bar=bar)
+        sound = None if config.sound == "none" else frames["sound"].to_numpy()
+        scores = _score(model, config, batches, find_runs(frames), sound, batch_size=batch_size, device=device, bar=bar)
     return score_table(frames, scores, config.classes)
+
+
+def heard_beside(video: Path, *, fps: str, count: int, heard: Heard, progress: bool = True) -> np.ndarray:
+    """What is heard beside the first frames of a recording: float32 (count, `LEVELS[heard]`), see `second_levels`.
+
+    NaN throughout, with an HlkitWarning, where the recording has no sound.
+    """
+    if not probe(video).has_audio:
+        reason = f"{Path(video).name} has no sound, which the model hears; it counts as the mean of what it learned."
+        warnings.warn(reason, HlkitWarning, stacklevel=2)
+        return np.full((count, LEVELS[heard]), np.nan, dtype=np.float32)
+    return second_levels(log_mel(video, fps=fps, count=count, progress=progress), fps=fps, heard=heard)
 
 
 def plan_frames(
@@ -155,12 +183,15 @@ def _score(
     config: ModelConfig,
     batches: Iterable[Tensor],
     run: np.ndarray,
+    sound: np.ndarray | None,
     *,
     batch_size: int,
     device: str | torch.device,
     bar: tqdm[Any],
 ) -> np.ndarray:
     """Probabilities, float32 (frames, classes), of pictures that come in batches, uint8 (n, 3, H, W), in order of time.
+
+    What is heard beside them comes at once, float32 (frames, W).
 
     A clip model sees each picture once; the features of the frames that later clips still need are all that is kept.
     """
@@ -169,14 +200,16 @@ def _score(
     clips = isinstance(model, RNNClassifier)
     windows = window_places(run, config.num_frames_per_clip if clips else 1)  # (frames, T)
     scores = np.empty((len(run), len(config.classes)), dtype=np.float32)
-    kept, kept_from, done = torch.empty(0, device=device), 0, 0
+    kept, kept_from, done, seen = torch.empty(0, device=device), 0, 0, 0
     with torch.inference_mode(), autocast(device):
         for batch in batches:
-            new = _in_equal_batches(model.features if clips else model, batch.to(device), batch_size).float()
+            new = _in_equal_batches(model.features, batch.to(device), batch_size).float()
+            levels = None if sound is None else torch.tensor(sound[seen : seen + len(batch)], device=device)
+            new, seen = model.join(new, levels), seen + len(batch)
             kept = torch.cat([kept, new]) if len(kept) else new
             ready = int(np.searchsorted(windows[:, -1], kept_from + len(kept)))
             chosen = kept[torch.from_numpy(windows[done:ready] - kept_from).to(device)]  # (n, T, F)
-            logits = _in_equal_batches(model.classify, chosen, batch_size) if clips else chosen[:, 0]
+            logits = _in_equal_batches(model.classify, chosen if clips else chosen[:, 0], batch_size)
             scores[done:ready] = logits.float().softmax(1).cpu().numpy()
             done = ready
             needed_from = int(windows[done, 0]) if done < len(run) else kept_from + len(kept)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -31,6 +31,12 @@ WINDOW_SAMPLES = 1024
 # A shot or a cry is told from others within some 30 ms; at 3 frames a second this is 12 slices a frame.
 SLICES_PER_SECOND = 36
 FRAMES_PER_BLOCK = 512
+
+Heard = Literal["none", "power", "spectrum"]
+"""What a network is told of the sound beside a picture: nothing, how loud it is, or how loud each pitch is."""
+LEVELS: dict[Heard, int] = {"none": 0, "power": 1, "spectrum": BANDS}
+# Softer than anything that is heard in a game: digital silence is to be no outlier among its levels.
+SOFTEST_DB = -80.0
 
 
 def read_sound(video: Path, samples: int, *, desc: str, progress: bool = True) -> Iterator[np.ndarray]:
@@ -101,6 +107,32 @@ def log_mel(video: Path, *, fps: str | float | Fraction, count: int, progress: b
         begin = (int(centres[done]) if done < len(centres) else first + len(kept)) - WINDOW_SAMPLES // 2
         kept, first = kept[max(0, begin - first) :], max(first, begin)
     return spectrum.reshape(count, slices, BANDS)
+
+
+def second_levels(spectrum: np.ndarray, *, fps: str | float | Fraction, heard: Heard) -> np.ndarray:
+    """The mean power of the second around each frame, `[i / fps - 1/2, i / fps + 1/2)`, as far as there is sound.
+
+    Args:
+        spectrum: dB (frames, slices, 40), from `log_mel` at `fps`, from frame 0 on.
+        fps: its frames per second.
+        heard: "power" for that of all bands together, "spectrum" for that of each.
+
+    Returns:
+        float32 (frames, 1 or 40, see `LEVELS`), dB, -80 to about 0.
+    """
+    count, slices, bands = spectrum.shape
+    reach = max(1, round(float(frame_rate(fps)) * slices / 2))
+    levels = np.empty((count, 1 if heard == "power" else bands), dtype=np.float32)
+    flat = spectrum.reshape(-1, bands)
+    for start in range(0, count, FRAMES_PER_BLOCK):
+        centres = np.arange(start, min(start + FRAMES_PER_BLOCK, count)) * slices
+        begins, ends = (centres - reach).clip(min=0), (centres + reach).clip(max=len(flat))
+        power = 10 ** (flat[begins[0] : ends[-1]].astype(np.float64) / 10)
+        power = power.sum(axis=1, keepdims=True) if heard == "power" else power
+        sums = np.concatenate([np.zeros((1, power.shape[1])), power.cumsum(axis=0)])
+        means = (sums[ends - begins[0]] - sums[begins - begins[0]]) / (ends - begins)[:, None]
+        levels[start : start + len(centres)] = 10 * np.log10(means.clip(min=10 ** (SOFTEST_DB / 10)))
+    return levels
 
 
 def _bands(samples: np.ndarray, centres: np.ndarray) -> np.ndarray:

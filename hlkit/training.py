@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as lightning
+import numpy as np
 import polars as pl
 import torch
 from lightning.pytorch.loggers import Logger
@@ -37,6 +38,7 @@ from hlkit.device import pick_device, pick_precision
 from hlkit.models import Model, ModelConfig, build_model
 from hlkit.module import HighlightModule
 from hlkit.project import HlkitError, HlkitWarning, fingerprint, write_text
+from hlkit.sound import LEVELS, Heard
 
 Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
 
@@ -75,7 +77,8 @@ def fit(
     A finished run is not trained again; other arguments, or another table, start it over.
 
     Args:
-        frames: a frame table with `label` (index into `config.classes`) and `part`; see `split_frames`.
+        frames: a frame table with `label` (index into `config.classes`) and `part`; see `split_frames`. Where the
+            network hears, `sound` too, an array of levels a frame; see `hlkit.sound.second_levels`.
         root: the folder of frame stores.
         folder: where the run's files go; see the module.
         config: the network to train.
@@ -104,6 +107,7 @@ def fit(
     """
     _check_arguments(monitor, epochs, batch_size)
     check_table(frames, config)
+    frames = frames.drop("sound", strict=False) if config.sound == "none" else frames
     device, folder = pick_device(accelerator), Path(folder)
     class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
     settings: dict[str, Any] = {"learning_rate": learning_rate, "class_weights": class_weights, "seed": seed}
@@ -136,13 +140,18 @@ def fit(
 
 
 def check_table(frames: pl.DataFrame, config: ModelConfig) -> None:
-    """Raise HlkitError unless both parts hold background and something else, and every class can be learned."""
+    """Raise HlkitError unless both parts hold background and something else, and every class can be learned.
+
+    And unless it says what is heard beside every picture, where the network hears.
+    """
     if frames.is_empty():
         raise HlkitError("The frame table is empty. Extract frames first (notebook 02, or `hlkit frames`).")
     if missing := {"label", "part"} - set(frames.columns):
         raise HlkitError(f"The frame table lacks {sorted(missing)}. Label it (label_frames), then split_frames it.")
     if strange := set(frames["label"]) - set(range(len(config.classes))):
         raise HlkitError(f"The table has labels {sorted(strange, key=str)}; its classes are {config.classes}, from 0.")
+    if config.sound != "none":
+        _check_sound(frames, config.sound)
     found = {part: set(frames.filter(pl.col("part") == part)["label"]) for part in ("train", "validation")}
     for index, name in enumerate(config.classes):
         if index not in found["train"]:
@@ -156,6 +165,17 @@ def check_table(frames: pl.DataFrame, config: ModelConfig) -> None:
             f"The validation part has no {lacking} frame, so no epoch can be judged. Label more, in different places "
             "of the video, or split in shorter chunks (chunk_seconds)."
         )
+
+
+def _check_sound(frames: pl.DataFrame, heard: Heard) -> None:
+    if frames.schema.get("sound") != pl.Array(pl.Float32, LEVELS[heard]):
+        raise HlkitError(
+            f"The frame table says in no column 'sound' ({LEVELS[heard]} f32 a frame) what is heard, and the network "
+            f"is to hear the sound's {heard}. Add it, or leave the sound out."
+        )
+    known = np.isfinite(frames["sound"].to_numpy()).all(axis=1)
+    if deaf := sorted(set(frames["video"].to_numpy()[~known])):
+        raise HlkitError(f"{', '.join(deaf)}: no sound to learn from. Leave it out of the training, or the sound.")
 
 
 def load_model(path: Path, *, device: str | torch.device = "auto") -> tuple[Model, ModelConfig]:
@@ -200,7 +220,10 @@ def _clip_sampling(frames: pl.DataFrame, num_frames_per_clip: int, batch_size: i
 def _digest(frames: pl.DataFrame) -> str:
     """16 hex digits for everything in the table that training depends on."""
     columns = ["video", "frame", "time", "shard", "offset", "size", "label", "part"]
-    return hashlib.sha256(frames.select(columns).write_csv().encode()).hexdigest()[:16]
+    digest = hashlib.sha256(frames.select(columns).write_csv().encode())
+    if "sound" in frames.columns:
+        digest.update(frames["sound"].to_numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _clean(folder: Path) -> None:

@@ -27,6 +27,8 @@ app = typer.Typer()
 # against its own.
 Monitor = Literal["val_ap", "val_precision", "val_recall", "val_f1", "val_accuracy", "val_loss"]
 Augment = Literal["all", "place", "none"]
+Heard = Literal["none", "power", "spectrum"]
+RNNKind = Literal["lstm", "gru"]
 LoggerName = Literal["csv", "mlflow", "wandb"]
 
 
@@ -53,6 +55,11 @@ def train(
     num_frames_per_clip: Annotated[
         int | None, typer.Option(min=2, help="An RNN over so many frames; left out: single frames.")
     ] = None,
+    rnn: Annotated[RNNKind, typer.Option(help="The kind of that RNN.")] = "gru",
+    sound: Annotated[
+        Heard,
+        typer.Option(help="What the picture network hears of the second around a picture: its power, or spectrum."),
+    ] = "none",
     weights: Annotated[str | None, typer.Option(help="DEFAULT for pretrained weights, or a file.")] = None,
     epochs: Annotated[
         int | None,
@@ -85,6 +92,8 @@ def train(
         backbone=backbone,
         head=head,
         num_frames_per_clip=num_frames_per_clip,
+        rnn=rnn,
+        sound=sound,
         weights=weights,
         epochs=epochs,
         learning_rate=learning_rate,

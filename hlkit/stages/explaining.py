@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from hlkit.frames import FrameReader, read_index
 from hlkit.project import Project, fingerprint, format_time
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, current_run
+from hlkit.stages.materials import with_sound
 from hlkit.stages.sequences import explains_peaks, reads_pictures, stored_sources
 
 
@@ -60,8 +63,12 @@ def _draw_lime(project: Project, video: str, run: str, checkpoint: Path, target:
 
     model, config = load_model(checkpoint)
     best = _best_time(project, video, run)
-    row = find_frame(read_index(project.frames / video), video=video, time=best)
-    explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row))
+    frames = read_index(project.frames / video)
+    if config.sound != "none":
+        frames = with_sound(project, frames, fps=config.fps, heard=config.sound, progress=False)
+    row = find_frame(frames, video=video, time=best)
+    sound = None if config.sound == "none" else np.asarray(row["sound"], dtype=np.float32)
+    explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row), sound=sound)
     title = f"{video} at {format_time(best)}"
     if not reads_pictures(project, run):
         title += " by its sound and motion; the picture network alone:"

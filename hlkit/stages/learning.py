@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import polars as pl
 
 from hlkit.frames import read_index
-from hlkit.project import HlkitError, Project, atomic_path, fingerprint
+from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint
 from hlkit.split import split_frames
 from hlkit.stages import tables
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
 from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
+from hlkit.stages.materials import with_sound
 from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
 
 if TYPE_CHECKING:
     from hlkit.callbacks import LoggerName
     from hlkit.dataset import Augment
+    from hlkit.models import RNNKind
+    from hlkit.sound import Heard
     from hlkit.training import Monitor
 
 SequenceKind = Literal["gru", "lstm", "none"]
@@ -35,6 +40,8 @@ def train(
     backbone: str = "resnet18",
     head: Sequence[int] | None = None,
     num_frames_per_clip: int | None = None,
+    rnn: RNNKind = "gru",
+    sound: Heard = "none",
     weights: str | None = None,
     epochs: int | None = None,
     learning_rate: float = 1e-3,
@@ -67,6 +74,9 @@ def train(
         backbone: a torchvision classifier by name, or `measures`: sharpness and brightness, the classical method.
         head: widths of layers between the network's features and the classes, such as (1000, 500).
         num_frames_per_clip: a number makes it an RNN over that many frames; None scores each frame alone.
+        rnn: the kind of that RNN, `gru` or `lstm`.
+        sound: what the picture network hears beside each picture, of the second around it: `power` (how loud it is),
+            `spectrum` (how loud each of 40 bands is) or `none`. The sequence model listens anyway.
         weights: `DEFAULT` for torchvision's pretrained weights, or a path; None starts from scratch.
         epochs: passes over the training part; unless given 12, or 1 where pictures have no part in the scores.
         learning_rate: the highest rate of the schedule.
@@ -93,8 +103,9 @@ def train(
     made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
     # What is left at its default does not make a run of an earlier version count as another.
     chosen_options = {"classes": classes and list(classes), "head": head and list(head), "learning_rate": learning_rate}
-    chosen_options["augment"] = augment
-    made_from |= {name: value for name, value in chosen_options.items() if value not in (None, [], 1e-3, "all")}
+    chosen_options |= {"augment": augment, "rnn": rnn, "sound": sound}
+    defaults = (None, [], 1e-3, "all", "gru", "none")
+    made_from |= {name: value for name, value in chosen_options.items() if value not in defaults}
     made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
     folder = project.model(run)
     checkpoint = folder / "model.ckpt"
@@ -108,9 +119,11 @@ def train(
         shutil.rmtree(folder, ignore_errors=True)
     labelled, names = tables.labelled_frames(project, chosen, classes=classes)
     made = tables.same_frame_settings(project, chosen)
-    clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip} if num_frames_per_clip else {}
-    clip |= {"head": tuple(head or ())}
+    clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip, "rnn": rnn} if num_frames_per_clip else {}
+    clip |= {"head": tuple(head or ()), "sound": sound}
     config = ModelConfig(backbone=backbone, classes=names, fps=made.fps, size=made.size, box=made.box, **clip)
+    if sound != "none":
+        labelled = with_sound(project, labelled, fps=made.fps, heard=sound, progress=progress)
     fit(
         split_frames(labelled.filter(pl.col("label") >= 0), seed=seed),
         project.frames,
@@ -237,5 +250,11 @@ def _picture_scores(
 
     model, config = load_model(checkpoint)
     if stretch is None and tables.frame_settings(project, video) == (config.fps, config.size, config.box):
-        return predict_frames(model, config, read_index(project.frames / video), project.frames, progress=progress)
+        frames = read_index(project.frames / video)
+        if config.sound != "none":
+            frames = with_sound(project, frames, fps=config.fps, heard=config.sound, progress=progress)
+            if np.isnan(frames["sound"].to_numpy()).all():
+                reason = f"{video} has no sound, which the model hears; it counts as the mean of what it learned."
+                warnings.warn(reason, HlkitWarning, stacklevel=2)
+        return predict_frames(model, config, frames, project.frames, progress=progress)
     return predict(model, config, project.video(video), video_id=video, progress=progress, **(stretch or {}))

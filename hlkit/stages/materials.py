@@ -22,6 +22,7 @@ from hlkit.stages import tables
 if TYPE_CHECKING:
     from hlkit.features import Material
     from hlkit.models import Model
+    from hlkit.sound import Heard
 
 
 def stored_material(project: Project, video: str, *, checkpoint: Path | None = None, progress: bool = True) -> Material:
@@ -120,6 +121,34 @@ def streamed_material(
         heard = log_mel(path, fps=settings.fps, count=wanted.stop, progress=progress)[wanted.start :]
     seen = None if picture is None else picture[before:]
     return Material(frames, heard, motion[before:], seen, tables.chat_of(project, video))
+
+
+def with_sound(
+    project: Project, frames: pl.DataFrame, *, fps: str, heard: Heard, progress: bool = True
+) -> pl.DataFrame:
+    """Add `sound` (an array of f32): what is heard beside each frame, see `hlkit.sound.second_levels`.
+
+    Args:
+        project: must hold frames of the videos. Without a recording its sound is taken from an earlier run, if any.
+        frames: the whole frame tables of one or more videos.
+        fps: their frames per second.
+        heard: what of the sound.
+        progress: show a progress bar.
+
+    Returns:
+        The rows, a video behind the other; NaN where a video's sound is not known.
+    """
+    from hlkit.sound import LEVELS, second_levels
+
+    parts = []
+    for rows in frames.partition_by("video", maintain_order=True):
+        numbers = rows["frame"].to_numpy()
+        spectrum = _sound(project, rows["video"][0], fps, int(numbers.max()) + 1, progress=progress)
+        levels = np.full((len(rows), LEVELS[heard]), np.nan, dtype=np.float32)
+        if spectrum is not None:
+            levels = second_levels(spectrum, fps=fps, heard=heard)[numbers]
+        parts.append(rows.with_columns(pl.Series("sound", levels, dtype=pl.Array(pl.Float32, LEVELS[heard]))))
+    return pl.concat(parts)
 
 
 def _model(checkpoint: Path) -> Model:
