@@ -103,12 +103,15 @@ def test_no_level_depends_on_sound_that_is_further_away_than_half_a_second():
 
 
 def network(kind="clip", sound="spectrum", **values):
-    """An untrained network that has seen and heard a batch, in double precision."""
+    """An untrained network that has seen and heard a batch, and listens keenly, in double precision."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(kind=kind, backbone=BACKBONE, hidden_size=8, sound=sound, **values)).double()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
+    joined = model.classifier.weight if isinstance(model, ResNetClassifier) else model.rnn.weight_ih_l0
+    with torch.no_grad():
+        joined[:, -LEVELS[sound] :] *= 30 if sound == "power" else 5
     clips, levels = inputs(8, LEVELS[sound])
     with torch.no_grad():
         model.train()(*((clips, levels) if kind == "clip" else (clips.flatten(0, 1), levels.flatten(0, 1))))
@@ -273,6 +276,17 @@ def test_training_says_whose_sound_is_missing(tmp_path):
             fit(table, tmp_path, tmp_path / "run", config=config, progress=False)
 
 
+def test_other_sound_is_learned_anew(tmp_path):
+    frames = with_parts(audible_frames(tmp_path, "a"))
+    config = ModelConfig(backbone="measures", size=16, sound="power")
+    options = {"config": config, "epochs": 1, "accelerator": "cpu", "progress": False}
+    file = fit(frames, tmp_path, tmp_path / "run", **options)
+    first = file.read_bytes()
+    assert fit(frames, tmp_path, tmp_path / "run", **options).read_bytes() == first
+    louder = frames.with_columns(pl.Series("sound", frames["sound"].to_numpy() + 1, dtype=frames.schema["sound"]))
+    assert fit(louder, tmp_path, tmp_path / "run", **options).read_bytes() != first
+
+
 def score(model, config, video, **values):
     options = {"video_id": "a", "batch_size": 8, "device": "cpu", "accelerator": "cpu", "progress": False}
     return predict(model, config, video, **options | values)["score"].to_numpy()
@@ -324,7 +338,7 @@ def test_lime_hears_what_the_model_heard(kind, levels):
 # --- stages ---
 
 
-def test_a_run_that_hears_is_trained_scored_and_explained(copied):
+def test_a_run_that_hears_is_trained_scored_and_explained(copied, monkeypatch):
     said = []
     options = {"backbone": "measures", "num_frames_per_clip": 4, "rnn": "lstm", "sound": "power", "sequence": "none"}
     options |= {"epochs": 2, "learning_rate": 0.03, "progress": False}
@@ -337,7 +351,17 @@ def test_a_run_that_hears_is_trained_scored_and_explained(copied):
     from_file = predict(model, config, copied.video("judge"), video_id="judge", device="cpu", progress=False)
     # The stored pictures went through JPEG.
     np.testing.assert_allclose(stored["score"], from_file["score"], atol=0.05)
+    heard = []
+
+    def listening(*args, sound=None, **options):
+        heard.append(sound)
+        return explain_frame(*args, sound=sound, num_samples=100, **options)
+
+    monkeypatch.setattr("hlkit.explain.explain_frame", listening)
     stages.explain(copied, run="ears", say=said.append)
+    best = stored.sort("score", descending=True)["time"][0]
+    table = with_sound(copied, pl.read_parquet(copied.index("judge")), fps="3", heard="power", progress=False)
+    assert heard[0].tolist() == table.filter(pl.col("time") == best)["sound"][0].to_list()
     assert copied.scores("ears", "judge").with_name("judge-lime.png").is_file()
     stages.train(copied, videos=["learn"], run="ears", **options, say=said.append)
     assert said[-1] == "ears: train already done."
