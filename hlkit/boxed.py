@@ -18,10 +18,8 @@ import polars as pl
 
 from hlkit.entries import Findings, Hints, seconds_text, shown, video_of
 from hlkit.project import HlkitError
-from hlkit.sampling import Box, check_box
+from hlkit.sampling import WHOLE_PICTURE, Box, check_box
 from hlkit.spans import BACKGROUND, DEFAULT_LABEL, SPAN_SCHEMA, TIME_TOLERANCE, quoted
-
-WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
 
 _LINE = re.compile(r'\s*("[^"]+"|\S+) +"?\[[^\]:]*\]"?( |$)')
 _SPAN = re.compile(r"\(\s*([^,()]+),\s*([^,()]+)\)")

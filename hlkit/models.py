@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hlkit.backbones import Backbone
 from hlkit.project import HlkitError
-from hlkit.sampling import Box, check_box
+from hlkit.sampling import OWN, Box, Own, check_box
 from hlkit.sound import LEVELS, Heard
 from hlkit.video import frame_rate
 
@@ -36,7 +36,8 @@ class ModelConfig:
         classes: class names, background first.
         size: side of the square pictures, pixels.
         fps: frames per second, an exact fraction as text ("3", "30000/1001"); int and Fraction are taken too.
-        box: the part of the recording's picture that they show, `x0, y0, x1, y1` from 0 to 1; None for the whole.
+        box: the part of the recording's picture that they show, `x0, y0, x1, y1` from 0 to 1; None for the whole, "own"
+            for a part that each recording has elsewhere.
         num_frames_per_clip: frames a clip holds ("clip" only).
         rnn, bidirectional, hidden_size: the recurrent part ("clip" only).
         head: widths of layers between the features and the logits, such as (1000, 500); none, unless given.
@@ -48,7 +49,7 @@ class ModelConfig:
     classes: tuple[str, ...] = ("background", "highlight")
     size: int = 128
     fps: str = "3"
-    box: Box | None = None
+    box: Box | Own | None = None
     num_frames_per_clip: int = 8
     rnn: RNNKind = "gru"
     bidirectional: bool = True
@@ -60,7 +61,7 @@ class ModelConfig:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "head", tuple(self.head))
         object.__setattr__(self, "fps", str(frame_rate(self.fps)))
-        if self.box is not None:
+        if self.box is not None and self.box != OWN:
             object.__setattr__(self, "box", check_box(self.box))
         for name, kinds in (("kind", Kind), ("rnn", RNNKind), ("sound", Heard)):
             value, allowed = getattr(self, name), get_args(kinds)
@@ -81,7 +82,10 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, fit for JSON and for a checkpoint that is loaded with `weights_only=True`."""
-        values = asdict(self) | {"classes": list(self.classes), "box": self.box and list(self.box)}
+        values = asdict(self) | {
+            "classes": list(self.classes),
+            "box": list(self.box) if isinstance(self.box, tuple) else self.box,
+        }
         # What is left at its default does not make a model of an earlier version count as another.
         later = {"head": list(self.head), "sound": self.sound}
         unchanged = {name for name, value in later.items() if value in ([], "none")}

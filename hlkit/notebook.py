@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
+    from hlkit.widgets.box_widget import BoxWidget
     from hlkit.widgets.span_widget import SpanWidget
 
 # A video goes into the page as text, a third larger than its file; more than this makes the browser slow.
@@ -188,7 +189,7 @@ def offer(file: Path, *, download: bool) -> None:
         print(f"{file} ({file.stat().st_size / 1e6:,.1f} MB)")
 
 
-def show(*results: Path | Figure | pl.DataFrame | SpanWidget | str) -> None:
+def show(*results: Path | Figure | pl.DataFrame | SpanWidget | BoxWidget | str) -> None:
     """Show pictures, videos, charts, tables, widgets and Markdown on the page; a video too large is named instead."""
     from IPython.display import Image, Markdown, Video, display
 

@@ -10,6 +10,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ from hlkit.frames import stream_pictures
 from hlkit.models import Model, ModelConfig, RNNClassifier
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.records import first_faulty_row
-from hlkit.sampling import Accelerator
+from hlkit.sampling import OWN, WHOLE_PICTURE, Accelerator, Box
 from hlkit.sound import LEVELS, Heard, log_mel, second_levels
-from hlkit.video import frame_count, probe
+from hlkit.video import frame_count, frame_rate, probe
 
 
 def predict(
@@ -40,6 +42,7 @@ def predict(
     start: float = 0.0,
     end: float | None = None,
     duration: float | None = None,
+    box: Box | None = None,
     batch_size: int = 64,
     device: str | torch.device = "auto",
     accelerator: Accelerator = "auto",
@@ -56,6 +59,7 @@ def predict(
         start: score from this time on, seconds from the start of the recording.
         end: up to this time, not included; the end of the recording unless given.
         duration: in place of `end`: this many seconds from `start`.
+        box: the part of this recording's picture, where it is another one than the model learned from.
         batch_size: pictures that the network sees at once.
         device: "auto", "cpu" or "cuda", for the network, which stays there, in evaluation mode.
         accelerator: "auto", "cpu" or "cuda", for decoding.
@@ -66,8 +70,15 @@ def predict(
         f32, the probability of class 1 from 0 to 1; with more than two classes `score_<class>` for each but the first.
 
     Raises:
-        HlkitError: when the stretch is empty or outside of the recording, or the recording cannot be read.
+        HlkitError: when the stretch is empty or outside of the recording, the recording cannot be read, or the model
+            needs a box and there is none.
     """
+    part = box or config.box
+    if part == OWN:
+        raise HlkitError(
+            "The model learned from a part of the picture that each recording has elsewhere. Say where it is here: a "
+            "box (--box X0,Y0,X1,Y1)."
+        )
     length, rate = probe(video).duration, config.frame_rate
     wanted = plan_frames(config, length, start=start, end=end, duration=duration)
     # Context on either side, so that a clip at a border of the stretch is the clip that the whole recording has there.
@@ -83,7 +94,7 @@ def predict(
         video,
         fps=rate,
         size=config.size,
-        box=config.box,
+        box=None if part == WHOLE_PICTURE else part,
         start=float(read.start / rate),
         end=min(length, float(read.stop / rate)),
         accelerator=accelerator,
@@ -146,6 +157,17 @@ def heard_beside(video: Path, *, fps: str, count: int, heard: Heard, progress: b
         warnings.warn(reason, HlkitWarning, stacklevel=2)
         return np.full((count, LEVELS[heard]), np.nan, dtype=np.float32)
     return second_levels(log_mel(video, fps=fps, count=count, progress=progress), fps=fps, heard=heard)
+
+
+def at_rate(config: ModelConfig, fps: str | float | Fraction) -> ModelConfig:
+    """A model's settings for scoring `fps` frames a second.
+
+    Raises:
+        HlkitError: for a model of clips, which learned how much changes from one frame to the next.
+    """
+    if config.kind != "frame" and frame_rate(fps) != config.frame_rate:
+        raise HlkitError(f"A model of clips needs its own rate, {config.fps} frames a second. Leave fps out.")
+    return replace(config, fps=str(frame_rate(fps)))
 
 
 def plan_frames(

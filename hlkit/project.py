@@ -145,8 +145,16 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+def _is_box(value: object) -> bool:
+    if not (isinstance(value, list | tuple) and len(value) == 4 and all(type(edge) in (int, float) for edge in value)):
+        return False
+    x0, y0, x1, y1 = value
+    return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+
+
 # What the settings can be that stages read, and how that is said.
 _SETTINGS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "box": (_is_box, "x0, y0, x1, y1 from 0 to 1, such as [0.46, 0.84, 0.54, 1]"),
     "run": (lambda value: isinstance(value, str), 'a name, such as "first"'),
     "store": (lambda value: isinstance(value, str), 'an address, such as "r2://bucket/prefix"'),
     "train_videos": (_is_texts, 'a list of video ids, such as ["vod_a"]'),
@@ -234,6 +242,10 @@ class Project:
         """The label spans of one video."""
         return self.root / "labels" / f"{video}.csv"
 
+    def box(self, video: str) -> Path:
+        """The part of one video's picture that counts, where that is its own."""
+        return self.root / "labels" / f"{video}.box.json"
+
     def model(self, run: str) -> Path:
         """The folder of one training run.
 
@@ -266,7 +278,7 @@ class Project:
         _check_settings(settings, remedy=f" in {file}, or delete the line")
         return settings
 
-    def save_settings(self, **changes: str | int | float | bool | Sequence[str]) -> None:
+    def save_settings(self, **changes: str | int | float | bool | Sequence[str | float]) -> None:
         """Merge `changes` into `project.toml`.
 
         Raises:

@@ -16,7 +16,7 @@ import polars as pl
 from hlkit.project import HlkitError
 
 # What each kind of value in a record is called in words.
-_KINDS: Mapping[type, str] = {str: "a text", int: "a whole number", dict: "a group of settings"}
+_KINDS: Mapping[type, str] = {str: "a text", int: "a whole number", list: "a list", dict: "a group of settings"}
 # Rows that are looked at at once: what lies on disk need not fit into memory.
 _BLOCK_ROWS = 4096
 
@@ -69,7 +69,7 @@ def read_record(path: Path, keys: Mapping[str, type], *, remedy: str) -> dict[st
 
     Args:
         path: the file.
-        keys: names, and `str`, `int` or `dict`.
+        keys: names, and `str`, `int`, `list` or `dict`.
         remedy: what the user can do, as a sentence.
 
     Raises:

@@ -32,6 +32,10 @@ Decoder = Literal["cpu", "cuda"]
 Accelerator = Literal["auto", "cpu", "cuda"]
 Decoding = Literal["exact", "fast"]
 Box = tuple[float, float, float, float]
+# What a model shows that learned from a part of the picture which every recording has elsewhere.
+Own = Literal["own"]
+OWN: Own = "own"
+WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
 
 # Matroska and FLV round timestamps to a millisecond; without this a picture that starts at 2/3 s, written as 0.667, is
 # missed there. It is less than half a source frame up to 500 frames a second.
@@ -138,11 +142,13 @@ def check_box(box: Sequence[float]) -> Box:
 
 
 def read_box(text: str) -> Box:
-    """A box that is written as `0.465,0.84,0.535,1`.
+    """A box that is written as `0.465,0.84,0.535,1`, or as `whole` for all of the picture.
 
     Raises:
         HlkitError: when it is not four numbers that make one.
     """
+    if text.strip() == "whole":
+        return WHOLE_PICTURE
     try:
         return check_box([float(part) for part in text.split(",")])
     except ValueError as error:

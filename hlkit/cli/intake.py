@@ -1,4 +1,4 @@
-"""`hlkit download`, `channel`, `frames` and `pictures`: recordings and sorted pictures into the project."""
+"""`hlkit download`, `channel`, `frames`, `box` and `pictures`: recordings and sorted pictures into the project."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def frames(
     end: TimeOption = None,
     box: Annotated[
         str | None,
-        typer.Option(metavar="X0,Y0,X1,Y1", help="The part of the picture, 0 to 1; else all."),
+        typer.Option(metavar="X0,Y0,X1,Y1", help="The part of the picture, 0 to 1; kept, as by `hlkit box`."),
     ] = None,
     accelerator: Annotated[Accelerator, typer.Option(help="cpu, cuda, or auto for the faster one.")] = "auto",
     decoding: Annotated[Decoding, typer.Option(help="fast, or exact: more work, smoother edges.")] = "fast",
@@ -87,6 +87,19 @@ def frames(
         decoding=decoding,
         redo=redo,
     )
+
+
+@example(app, "box 0.46,0.84,0.54,1 --video saturday")
+def box(
+    part: Annotated[
+        str | None, typer.Argument(metavar="[X0,Y0,X1,Y1]", help="From 0 to 1, or: whole. Left out: says what is kept.")
+    ] = None,
+    videos: VideosOption = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Say which part of the picture counts, such as a face cam: of a video, or of all."""
+    stages.box(Project(project), None if part is None else read_box(part), videos=videos)
 
 
 @example(app, "pictures sorted-pictures --video holidays")

@@ -19,6 +19,7 @@ from hlkit.cli.common import (
     example,
 )
 from hlkit.project import Project
+from hlkit.sampling import read_box
 from hlkit.stages.learning import SequenceKind
 
 app = typer.Typer()
@@ -137,6 +138,12 @@ def infer(
     start: TimeOption = None,
     end: TimeOption = None,
     duration: TimeOption = None,
+    fps: Annotated[
+        str | None, typer.Option(metavar="FPS", help="Score so many frames a second (models of single pictures).")
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="With FILEs: the part of their picture that counts.")
+    ] = None,
     keep_cut: Annotated[bool, typer.Option("--keep-cut", help="Keep FILE's stretch as NAME_cut.mp4.")] = False,
     target: Annotated[Path | None, typer.Option("--csv", help="Where the scores of FILEs go.")] = None,
     project: ProjectOption = DEFAULT_PROJECT,
@@ -153,6 +160,8 @@ def infer(
         start=start,
         end=end,
         duration=duration,
+        fps=fps,
+        box=None if box is None else read_box(box),
         keep_cut=keep_cut,
         target=target,
         redo=redo,

@@ -20,12 +20,12 @@ from hlkit.stages.files import (
     sort_files,
     unsort,
 )
-from hlkit.stages.intake import channel, download, frames
+from hlkit.stages.intake import box, channel, download, frames
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
-from hlkit.stages.marking import explorer, labeller, reviewer
+from hlkit.stages.marking import box_picker, explorer, labeller, reviewer
 from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.reviewing import relearn, review, review_chart
@@ -40,6 +40,8 @@ __all__ = [
     "FileScores",
     "Say",
     "agree",
+    "box",
+    "box_picker",
     "channel",
     "compare",
     "contact_sheet",

@@ -13,6 +13,7 @@ import polars as pl
 
 from hlkit.picture_folders import read_picture_list
 from hlkit.project import HlkitError, HlkitWarning, safe_id, write_text
+from hlkit.sampling import OWN, Box
 from hlkit.shares import class_shares, decide_classes, shares_text
 from hlkit.sorting import move_files, plan_moves, undo_moves
 from hlkit.sources import read_many
@@ -50,6 +51,8 @@ def infer_files(
     start: float | None = None,
     end: float | None = None,
     duration: float | None = None,
+    fps: str | None = None,
+    box: Box | None = None,
     keep_cut: bool = False,
     target: Path | str | None = None,
     progress: bool = True,
@@ -63,6 +66,9 @@ def infer_files(
         sources: files (`.mp4`, `.avi` and all else that ffmpeg reads) or folders of videos, which are searched.
         model: a `model.ckpt` that hlkit trained; its picture network scores.
         start, end, duration: this stretch of each file only, in seconds; with a start one of the others is needed.
+        fps: score so many frames a second; the model's own rate unless given (models of single pictures only).
+        box: the part of the picture that counts in these files, `x0, y0, x1, y1` from 0 to 1; the one that the model
+            learned from, unless given.
         keep_cut: keep the stretch as `<name>_cut.mp4` beside the file.
         target: a CSV that gets the scores.
         progress: show a progress bar.
@@ -71,7 +77,7 @@ def infer_files(
     Raises:
         HlkitError: for a start without an end, two files of one name, no file, or none that could be read.
     """
-    from hlkit.predict import predict
+    from hlkit.predict import at_rate, predict
     from hlkit.training import load_model
 
     if start is not None and end is None and duration is None:
@@ -80,6 +86,12 @@ def infer_files(
         raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
     files = _files([sources] if isinstance(sources, (str, Path)) else sources)
     network, config = load_model(Path(model))
+    if config.box == OWN and box is None:
+        raise HlkitError(
+            "The model learned from a part of the picture that each recording has elsewhere. Say where it is in these "
+            "files: a box (--box X0,Y0,X1,Y1)."
+        )
+    config = config if fps is None else at_rate(config, fps)
     tables = []
     for video, file in files.items():
         try:
@@ -91,6 +103,7 @@ def infer_files(
                 start=start or 0.0,
                 end=end,
                 duration=duration,
+                box=box,
                 progress=progress and len(files) == 1,
             )
         except HlkitError as error:

@@ -1,4 +1,4 @@
-"""Stages that bring things in: recordings and frames."""
+"""Stages that bring things in: recordings, the part of their picture that counts, and frames."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import polars as pl
 
 from hlkit.frames import extract_frames
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
-from hlkit.sampling import Accelerator, Box, Decoding, choose_accelerator
+from hlkit.sampling import WHOLE_PICTURE, Accelerator, Box, Decoding, choose_accelerator
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
+from hlkit.stages.views import keep_boxes, kept_box, own_box, shown_box
 
 
 def download(
@@ -158,7 +159,8 @@ def frames(
         fps: an exact number or fraction.
         size: in pixels.
         start, end: of the stretch to store, in seconds; the whole recording unless given.
-        box: the part of the picture to store, `x0, y0, x1, y1` from 0 to 1, such as a face cam.
+        box: the part of the picture to store, `x0, y0, x1, y1` from 0 to 1, such as a face cam; it is kept for these
+            videos as `box` does. Unless given, the part that is kept, or the whole picture.
         accelerator: decode on the `cpu`, on the GPU (`cuda`), or `auto`matically on the faster of the two.
         decoding: `fast` saves the CPU a quarter of its work; `exact` keeps edges smooth (see `hlkit.sampling`).
         redo: store again.
@@ -166,10 +168,14 @@ def frames(
         say: takes the lines for the user.
     """
     chosen = tables.chosen_videos(project, videos)
+    if box is not None:
+        keep_boxes(project, box, videos=videos, say=say)
     for video in chosen:
         source = project.video(video)
+        part = kept_box(project, video)
+        part = None if part == WHOLE_PICTURE else part
         made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
-        chosen_part = {"start": start, "end": end, "box": box and list(box), "decoding": decoding}
+        chosen_part = {"start": start, "end": end, "box": part and list(part), "decoding": decoding}
         # What is left at its default does not make frames of an earlier version count as others.
         made_from |= {name: value for name, value in chosen_part.items() if value not in (None, "fast")}
         if already_done(project, "frames", video, made_from, redo, say):
@@ -184,12 +190,42 @@ def frames(
             size=size,
             start=start or 0.0,
             end=end,
-            box=box,
+            box=part,
             accelerator=kind,
             decoding=decoding,
             redo=redo,
             progress=progress,
         )
         project.mark_done("frames", video, made_from, [project.index(video), *sorted(folder.glob("*.tar"))])
-        say(f"{video}: {len(index):,} frames of {size} px, {fps} a second.")
+        inside = "" if part is None else f", box {shown_box(part)}"
+        say(f"{video}: {len(index):,} frames of {size} px, {fps} a second{inside}.")
     return chosen
+
+
+def box(
+    project: Project, part: Box | None = None, *, videos: Sequence[str] | None = None, say: Say = print
+) -> dict[str, Box | None]:
+    """Say which part of the picture counts, such as a face cam: of some videos, or of all that have none of their own.
+
+    It is what `frames` stores and what a model that learned from parts is shown. What is stored already stays until
+    `frames` is run again. Drawn with the mouse: `box_picker`; from a file of boxed lines: `label`.
+
+    Args:
+        project: where it is kept (`labels/<id>.box.json`, or `project.toml` for all).
+        part: `x0, y0, x1, y1` from 0 to 1; `(0, 0, 1, 1)` is the whole picture. Without it, nothing changes.
+        videos: whose part it is; that of all videos without one of their own, unless named.
+        say: takes the lines for the user.
+
+    Returns:
+        The part of each video of the project, None where nobody said any.
+
+    Raises:
+        HlkitError: when a video is not there, or the box is none.
+    """
+    if part is not None:
+        keep_boxes(project, part, videos=videos, say=say)
+    boxes = {video: kept_box(project, video) for video in tables.chosen_videos(project, videos)}
+    for video, kept in boxes.items():
+        whose = "its own" if own_box(project, video) else "that of all"
+        say(f"{video}: " + ("no box, so the whole picture." if kept is None else f"{shown_box(kept)}, {whose}."))
+    return boxes

@@ -24,12 +24,15 @@ from hlkit.labels import (
     map_labels,
     merge_spans,
     parse_spans,
+    read_boxes,
     read_labels,
     write_labels,
 )
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, Project, format_time, put_aside
+from hlkit.sampling import WHOLE_PICTURE, Box
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
+from hlkit.stages.views import BY_HAND, keep_box, kept_box, own_box, shown_box
 
 # More names than this would not fit into a line.
 LABELS_SAID = 8
@@ -51,7 +54,8 @@ def label(
 
     A file replaces what the same file (by its name) gave before, and no other labels: what was marked, changed or taken
     away by hand since then stays so. Where it contradicts what is marked, that stays, and it is told (the rules stand
-    in `hlkit.imports`). An unchanged file changes nothing.
+    in `hlkit.imports`). An unchanged file changes nothing. Boxes of boxed lines become the videos' boxes (see
+    `hlkit.stages.box`) unless others were given by hand; lines of whole pictures alone say nothing of boxes.
 
     Args:
         project: must already have the videos, so that the spans can be checked against their lengths.
@@ -75,6 +79,7 @@ def label(
     """
     source = Path(source)
     spans = _imported(project, source, video, fps, format, classes)
+    boxes = _boxes(source, video, format)
     named = spans["video"].unique(maintain_order=True).to_list() or ([video] if video else [])
     if spans.is_empty():
         say(f"{source} holds no labels.")
@@ -88,6 +93,8 @@ def label(
         with alone(project, name):
             _take(project, mine, name, source.name, replace, redo, say)
         project.mark_done("label", f"{name}, {source.name}", made_from, [])
+    for name, part in boxes.items():
+        _take_box(project, name, part, source.name, replace, say)
     for other in tables.labelled_videos(project) if video is None else ():
         before = _record(project.made_from("import", f"{other}, {source.name}"))
         if other not in named and before is not None and before.gave:
@@ -184,7 +191,8 @@ def export_labels(
         )
     chosen = list(videos or tables.labelled_videos(project))
     spans = _marks(project, chosen)
-    write_labels(spans, target, format=format, fps=fps)
+    boxes = {video: part for video in chosen if (part := kept_box(project, video)) is not None}
+    write_labels(spans, target, format=format, fps=fps, boxes=boxes)
     say(f"{len(spans)} spans of {', '.join(chosen)} in {target}, as {format}.")
     return target
 
@@ -275,6 +283,25 @@ def _take(project: Project, spans: pl.DataFrame, video: str, name: str, replace:
     for line in joined.told(name):
         say(f"{video}: {line}")
     project.mark_done("import", file, {"file": name, **joined.record._asdict()}, [])
+
+
+def _boxes(source: Path, video: str | None, format: LabelFormat | None) -> dict[str, Box]:
+    """The box of each video that a file of boxed lines names; none of other files."""
+    if (format or label_format(source)) != "boxed":
+        return {}
+    boxes = read_boxes(source)
+    if set(boxes.values()) == {WHOLE_PICTURE}:  # as lines are written where no box is known
+        return {}
+    return dict.fromkeys([video], *boxes.values()) if video and len(boxes) == 1 else boxes
+
+
+def _take_box(project: Project, video: str, box: Box, name: str, replace: bool, say: Say) -> None:
+    own = own_box(project, video)
+    if own is not None and own.origin == BY_HAND and own.box != box and not replace:
+        say(f"{video}: its box {shown_box(own.box)} was given by hand and stays; {name} has {shown_box(box)}.")
+    elif own is None or own.box != box:
+        keep_box(project, video, box, origin=import_origin(name))
+        say(f"{video}: its box is {shown_box(box)}, from {name}.")
 
 
 def _has_more(project: Project, video: str, spans: pl.DataFrame) -> bool:

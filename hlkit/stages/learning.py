@@ -13,13 +13,15 @@ import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint
+from hlkit.sampling import Box
 from hlkit.split import split_frames
-from hlkit.stages import tables
+from hlkit.stages import tables, views
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
 from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.materials import with_sound
 from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
+from hlkit.video import frame_rate
 
 if TYPE_CHECKING:
     from hlkit.callbacks import LoggerName
@@ -96,6 +98,7 @@ def train(
     """
     run = current_run(project, run)
     chosen = tables.train_videos(project, videos)
+    views.check_boxes(project, chosen)
     inputs = {video: [fingerprint(project.index(video)), fingerprint(project.labels(video))] for video in chosen}
     if epochs is None:
         epochs = DEFAULT_EPOCHS if weights or sequence == "none" else ASIDE_EPOCHS
@@ -118,7 +121,7 @@ def train(
     if redo:
         shutil.rmtree(folder, ignore_errors=True)
     labelled, names = tables.labelled_frames(project, chosen, classes=classes)
-    made = tables.same_frame_settings(project, chosen)
+    made = views.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip, "rnn": rnn} if num_frames_per_clip else {}
     clip |= {"head": tuple(head or ()), "sound": sound}
     config = ModelConfig(backbone=backbone, classes=names, fps=made.fps, size=made.size, box=made.box, **clip)
@@ -174,6 +177,8 @@ def infer(
     start: float | None = None,
     end: float | None = None,
     duration: float | None = None,
+    fps: str | None = None,
+    box: Box | None = None,
     keep_cut: bool = False,
     target: Path | None = None,
     redo: bool = False,
@@ -186,31 +191,43 @@ def infer(
 
     Args:
         project: must hold the run's model.
-        files, model, keep_cut, target: in place of videos of the project: score these files by that model, and store
-            nothing in the project; see `infer_files`.
+        files, model, box, keep_cut, target: in place of videos of the project: score these files by that model, and
+            store nothing in the project; see `infer_files`.
         videos: what to score; every video that the model did not learn from, or all when it learned from all.
         run: the model; the project's last run.
         start, end, duration: score this stretch of each recording only, in seconds; `duration` counts from `start`.
+        fps: score so many frames a second, an exact number or fraction; the model's own rate unless given. For models
+            of single pictures only: the others learned what goes on between frames.
         redo: score again.
         progress: show a progress bar.
         say: takes the lines for the user.
 
     Raises:
-        HlkitError: for files without a model or a model without files, and as `infer_files` does.
+        HlkitError: for files without a model or a model without files, for another rate or a box where they have no
+            meaning, and as `infer_files` does.
     """
     stretch: dict[str, Any] = {"start": start, "end": end, "duration": duration}
     if bool(files) != (model is not None):
         raise HlkitError("Files and a model belong together (--model); without both, videos of the project are scored.")
     if files and model is not None:
-        keep = {"keep_cut": keep_cut, "target": target}
+        keep: dict[str, Any] = {"fps": fps, "box": box, "keep_cut": keep_cut, "target": target}
         return list(infer_files(files, model=model, **stretch, **keep, progress=progress, say=say).files)
+    if box is not None:
+        raise HlkitError("The box of a project's video is kept with it: `hlkit box X0,Y0,X1,Y1 --video ID`.")
     run = current_run(project, run)
+    if fps is not None and has_sequence(project, run):
+        raise HlkitError(f"'{run}' scores what goes on between frames, so it needs its own rate. Leave fps out.")
     checkpoint = tables.checkpoint(project, run)
     chosen = list(videos) if videos else tables.new_videos(project, run)
     stretch["start"] = start or 0.0
     whole = start is end is duration is None
     for video in chosen:
         made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}
+        learned = tables.run_settings(project, run).box
+        part = views.box_for(project, video, learned)
+        # What is as the model has it does not make scores of an earlier version count as others.
+        made_from |= {"fps": str(frame_rate(fps))} if fps is not None else {}
+        made_from |= {"box": list(part)} if part is not None and part != learned else {}
         if already_done(project, "infer", f"{run}-{video}", made_from, redo, say):
             continue
         if has_sequence(project, run):
@@ -219,7 +236,9 @@ def infer(
             if missing:
                 say(f"{video}: it has no {' and no '.join(missing)}, which {run} learned from; scored by the rest.")
         else:
-            scores = _picture_scores(project, checkpoint, video, None if whole else stretch, progress)
+            scores = _picture_scores(
+                project, checkpoint, video, stretch=None if whole else stretch, fps=fps, box=part, progress=progress
+            )
         target = project.scores(run, video)
         with atomic_path(target) as temporary:
             scores.write_parquet(temporary)
@@ -242,19 +261,32 @@ def _wanted(project: Project, run: str, video: str, stretch: dict[str, Any]) -> 
 
 
 def _picture_scores(
-    project: Project, checkpoint: Path, video: str, stretch: dict[str, Any] | None, progress: bool
+    project: Project,
+    checkpoint: Path,
+    video: str,
+    *,
+    stretch: dict[str, Any] | None,
+    fps: str | None,
+    box: Box | None,
+    progress: bool,
 ) -> pl.DataFrame:
-    """Scores by the picture network alone."""
-    from hlkit.predict import predict, predict_frames
+    """Scores by the picture network alone, of the part `box` of the picture."""
+    from hlkit.predict import at_rate, predict, predict_frames
     from hlkit.training import load_model
 
     model, config = load_model(checkpoint)
-    if stretch is None and tables.frame_settings(project, video) == (config.fps, config.size, config.box):
-        frames = read_index(project.frames / video)
-        if config.sound != "none":
-            frames = with_sound(project, frames, fps=config.fps, heard=config.sound, progress=progress)
-            if np.isnan(frames["sound"].to_numpy()).all():
-                reason = f"{video} has no sound, which the model hears; it counts as the mean of what it learned."
-                warnings.warn(reason, HlkitWarning, stacklevel=2)
-        return predict_frames(model, config, frames, project.frames, progress=progress)
-    return predict(model, config, project.video(video), video_id=video, progress=progress, **(stretch or {}))
+    wanted = config if fps is None else at_rate(config, fps)
+    made = views.frame_settings(project, video)
+    if stretch is None and made is not None:
+        every = frame_rate(made.fps) / wanted.frame_rate
+        fits = views.frames_fit(made, views.FrameSettings(made.fps, wanted.size, box))
+        if fits and (every == 1 or (every.denominator == 1 and wanted.kind == "frame")):
+            frames = read_index(project.frames / video)
+            if config.sound != "none":
+                frames = with_sound(project, frames, fps=made.fps, heard=config.sound, progress=progress)
+                if np.isnan(frames["sound"].to_numpy()).all():
+                    reason = f"{video} has no sound, which the model hears; it counts as the mean of what it learned."
+                    warnings.warn(reason, HlkitWarning, stacklevel=2)
+            frames = frames.filter(pl.col("frame") % int(every) == 0)
+            return predict_frames(model, wanted, frames, project.frames, progress=progress)
+    return predict(model, wanted, project.video(video), video_id=video, box=box, progress=progress, **(stretch or {}))

@@ -9,7 +9,7 @@ import polars as pl
 
 from hlkit.frames import FrameReader, read_index
 from hlkit.project import HlkitError, Project, format_time
-from hlkit.stages import tables
+from hlkit.stages import tables, views
 from hlkit.stages.common import current_run
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def training_chart(project: Project, *, run: str | None = None) -> Figure:
 
 
 def _frames(project: Project, video: str) -> pl.DataFrame:
-    tables.same_frame_settings(project, [video])
+    views.same_frame_settings(project, [video])
     return read_index(project.frames / video)
 
 

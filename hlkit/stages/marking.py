@@ -1,9 +1,11 @@
-"""Stages in which a person marks in the page: labeller, reviewer, timeline explorer. Each returns its widget."""
+"""Stages in which a person marks in the page: labeller, reviewer, explorer, box picker. Each returns its widget."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +14,24 @@ import polars as pl
 from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
-from hlkit.stages import tables
+from hlkit.sampling import WHOLE_PICTURE
+from hlkit.stages import tables, views
 from hlkit.stages.common import current_run, window_of
 from hlkit.stages.labelling import check_names, label_spans
 from hlkit.stages.materials import kept_levels
 from hlkit.timeline import add_intensity
 
 if TYPE_CHECKING:
+    from hlkit.widgets.box_widget import BoxWidget
     from hlkit.widgets.journal import Journal
     from hlkit.widgets.span_widget import SpanWidget
     from hlkit.widgets.video_server import VideoServer
 
 CHUNK_SECONDS = 30.0
+# Wide enough for a box to be drawn to the pixel of a 720p recording's face cam, at about 60 KB.
+STILL_PIXELS, STILL_QUALITY = 640, 85
+# Before the end there is a picture for certain, whatever length the container states.
+LAST_PICTURE_SECONDS = 0.5
 
 
 def labeller(
@@ -125,6 +133,54 @@ def explorer(
     return _widget(project, video, classes=classes, timeline=timeline, target_seconds=target, keep=keep)
 
 
+def box_picker(project: Project, *, video: str | None = None, time: float | None = None) -> BoxWidget:
+    """A widget to draw the part of the picture that counts, such as a face cam, on a picture of the recording.
+
+    Args:
+        project: must hold the recording.
+        video: its id; unless named, the first that has no box, else the first.
+        time: of the picture that is shown first, in seconds; unless given, the middle of the recording.
+
+    Returns:
+        A widget: `hlkit.notebook.show` shows it. The box is kept for this video at once, as by `hlkit.stages.box`;
+        `hlkit.stages.frames` then stores it.
+
+    Raises:
+        HlkitError: when there is no such video.
+    """
+    from hlkit.video import probe
+    from hlkit.widgets.box_widget import BoxWidget
+
+    known = tables.chosen_videos(project, [video] if video else None)
+    video = next((name for name in known if views.kept_box(project, name) is None), known[0])
+    info = probe(project.video(video))
+    return BoxWidget(
+        title=f"{video} ({format_time(info.duration)})",
+        duration=info.duration,
+        aspect=info.width / info.height,
+        picture=functools.partial(_still, project.video(video), info.duration),
+        read=lambda: views.kept_box(project, video),
+        keep=lambda box: views.keep_box(project, video, box, origin=views.BY_HAND),
+        time=info.duration / 2 if time is None else time,
+    )
+
+
+def _still(recording: Path, length: float, time: float) -> bytes:
+    """The picture of a recording at a time, squashed to a square, as a JPEG."""
+    import io
+
+    from PIL import Image
+
+    from hlkit.frames import stream_pictures
+
+    start = min(max(time, 0.0), max(length - LAST_PICTURE_SECONDS, 0.0))
+    with closing(stream_pictures(recording, fps=1, size=STILL_PIXELS, start=start)) as batches:
+        picture = next(batches)[0]
+    target = io.BytesIO()
+    Image.fromarray(picture).save(target, "JPEG", quality=STILL_QUALITY)
+    return target.getvalue()
+
+
 def journal_of(project: Project, video: str) -> Journal:
     """The journal of a video's marks, `labels/<id>.jsonl`, which keeps `labels/<id>.csv` up to date."""
     from hlkit.widgets.journal import Journal
@@ -153,7 +209,7 @@ def _widget(project: Project, video: str, *, classes: Sequence[str], **parts: An
     check_names(classes, what="class")  # before a mark rests on it
     duration, fps, aspect, url = tables.length(project, video), 30.0, 16 / 9, ""
     journal = journal_of(project, video)
-    settings = tables.frame_settings(project, video)
+    settings = views.frame_settings(project, video)
     if video in project.video_ids():
         from hlkit.video import probe
 
@@ -166,7 +222,7 @@ def _widget(project: Project, video: str, *, classes: Sequence[str], **parts: An
         fps = float(frame_rate(settings.fps))
     pictures = None
     if settings is not None:
-        x0, y0, x1, y1 = settings.box or (0.0, 0.0, 1.0, 1.0)
+        x0, y0, x1, y1 = settings.part or WHOLE_PICTURE
         shown = aspect * (x1 - x0) / (y1 - y0)
         pictures = Pictures(project.frames, read_index(project.frames / video), aspect=shown)
     labels = {mark.label for mark in journal.marks.values()}
@@ -186,7 +242,7 @@ def _server() -> VideoServer:
 def _signals(project: Project, video: str, curve: pl.DataFrame) -> pl.DataFrame:
     """What earlier stages have kept of a video's sound, motion and chat, a row a time; `time` alone without any."""
     table = curve.select("time").sort("time")
-    if tables.frame_settings(project, video) is not None:
+    if views.frame_settings(project, video) is not None:
         table = table.join_asof(kept_levels(project, video), on="time", strategy="nearest")
     chat = tables.chat_of(project, video)
     if chat is not None:

@@ -19,7 +19,7 @@ from hlkit.labels import BACKGROUND, DEFAULT_LABEL, MARK_SCHEMA, ORIGIN
 from hlkit.matching import MATCH_SCHEMA, match_reels
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, format_time, safe_id
 from hlkit.records import read_record, read_table
-from hlkit.stages import tables
+from hlkit.stages import tables, views
 from hlkit.stages.common import Say, already_done
 from hlkit.stages.labelling import alone, label_spans
 from hlkit.video import frame_rate
@@ -197,7 +197,7 @@ def _match(
 
 def stored_frames_of(project: Project, video: str) -> pl.DataFrame | None:
     """The video's frames table where its frames show the whole picture and recording; None otherwise."""
-    made = tables.frame_settings(project, video)
+    made = views.frame_settings(project, video)
     if made is None or made.box is not None or frame_rate(made.fps) < LEAST_RATE:
         return None
     index = read_index(project.frames / video)

@@ -17,7 +17,7 @@ import polars as pl
 from hlkit.frames import read_index
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint
 from hlkit.records import first_faulty_row
-from hlkit.stages import tables
+from hlkit.stages import tables, views
 
 if TYPE_CHECKING:
     from hlkit.features import Material
@@ -55,7 +55,7 @@ def stored_material(project: Project, video: str, *, checkpoint: Path | None = N
             _save(motion_file, motion)
             _save(picture_file, picture)
         motion, picture = (_load(file, rows=len(table), axes=2) for file in (motion_file, picture_file))
-    fps = tables.same_frame_settings(project, [video]).fps
+    fps = views.same_frame_settings(project, [video]).fps
     sound = _sound(project, video, fps, int(frames["frame"][-1]) + 1, progress=progress)
     if sound is not None and len(sound) > len(frames):  # some pictures could not be had
         sound = sound[frames["frame"].to_numpy()]
@@ -75,7 +75,7 @@ def kept_levels(project: Project, video: str) -> pl.DataFrame:
     """
     table = read_index(project.frames / video).select("frame", "time")
     count, levels = int(table["frame"][-1]) + 1, table.select("time")
-    sound = _sound_file(project, video, tables.same_frame_settings(project, [video]).fps, count)
+    sound = _sound_file(project, video, views.same_frame_settings(project, [video]).fps, count)
     if sound is not None and sound.is_file():
         heard = _load(sound, rows=count, axes=3)[table["frame"].to_numpy()]
         levels = levels.with_columns(pl.Series("loudness", heard.mean(axis=(1, 2), dtype=np.float32)))
@@ -90,7 +90,7 @@ def streamed_material(
     project: Project,
     video: str,
     *,
-    settings: tables.FrameSettings,
+    settings: views.FrameSettings,
     wanted: range,
     checkpoint: Path | None,
     progress: bool = True,
@@ -108,7 +108,7 @@ def streamed_material(
         path,
         fps=rate,
         size=settings.size,
-        box=settings.box,
+        box=settings.part,
         start=float((wanted.start - before) / rate),
         end=min(probe(path).duration, float(wanted.stop / rate)),
     )

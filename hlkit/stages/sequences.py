@@ -11,7 +11,7 @@ import polars as pl
 
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, write_text
 from hlkit.records import read_table
-from hlkit.stages import tables
+from hlkit.stages import tables, views
 from hlkit.stages.materials import stored_material, streamed_material
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def train_sequence(
     from hlkit.video import frame_rate
 
     labelled, classes = tables.labelled_frames(project, videos, classes=tables.chosen_classes(project, run))
-    fps = tables.same_frame_settings(project, videos).fps
+    fps = views.same_frame_settings(project, videos).fps
     picture_model = tables.checkpoint(project, run) if with_pictures else None
     materials = [stored_material(project, video, checkpoint=picture_model, progress=progress) for video in videos]
     order = [each.frames.join(labelled, on=["video", "frame"], how="left", maintain_order="left") for each in materials]
@@ -141,8 +141,8 @@ def score_sequence(
 
     model, recipe, with_pictures = load_sequence(project, run)
     picture_model = tables.checkpoint(project, run) if with_pictures else None
-    settings = tables.run_settings(project, run)
-    if wanted is None and tables.frame_settings(project, video) == settings:
+    settings = tables.wanted_settings(project, run, video)
+    if wanted is None and views.frames_fit(views.frame_settings(project, video), settings):
         material = stored_material(project, video, checkpoint=picture_model, progress=progress)
     else:
         total = frame_count(tables.length(project, video), frame_rate(settings.fps))
@@ -166,8 +166,10 @@ def reads_pictures(project: Project, run: str) -> bool:
 
 def explains_peaks(project: Project, run: str, video: str) -> bool:
     """Whether a run has a sequence model, and the stored frames of a video fit it."""
-    fits = tables.frame_settings(project, video) == tables.run_settings(project, run)
-    return fits and has_sequence(project, run)
+    made = views.frame_settings(project, video)
+    if made is None or not has_sequence(project, run):
+        return False
+    return views.frames_fit(made, tables.wanted_settings(project, run, video))
 
 
 def stored_sources(project: Project, run: str, video: str) -> tuple[SequenceModel, Sources, pl.DataFrame]:

@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -27,8 +27,14 @@ from hlkit.labels import (
 )
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
 from hlkit.records import check_columns, read_record, read_table
-from hlkit.sampling import Box, check_box
 from hlkit.spans import quoted
+from hlkit.stages.views import (
+    FrameSettings,
+    box_for,
+    read_box_value,
+    read_extraction,
+    same_frame_settings,
+)
 from hlkit.video import frame_rate, probe
 
 
@@ -50,7 +56,7 @@ def length(project: Project, video: str) -> float:
     """Seconds of a video: of its recording, or of its frames where the recording is not here."""
     if video in project.video_ids() or not project.index(video).is_file():
         return probe(project.video(video)).duration
-    made = _extraction(project, video)
+    made = read_extraction(project, video)
     return made["frames"] / float(frame_rate(made["fps"]))
 
 
@@ -97,52 +103,6 @@ def content(project: Project, video: str) -> str:
 
 # Besides the label files, `reels` has LosslessCut's lists and what each reel shows.
 OTHER_LISTS = (".losslesscut.csv", ".cuts.csv")
-
-
-class FrameSettings(NamedTuple):
-    """What a video's frames are: frames per second (an exact fraction as text), pixels, and part of the picture."""
-
-    fps: str
-    size: int
-    box: Box | None = None
-
-    def __str__(self) -> str:
-        inside = "" if self.box is None else f", box {','.join(f'{edge:g}' for edge in self.box)}"
-        return f"{self.size} px, {self.fps} a second{inside}"
-
-
-def frame_settings(project: Project, video: str) -> FrameSettings | None:
-    """What the stored frames of a video are; None without any."""
-    if not project.index(video).is_file():
-        return None
-    made = _extraction(project, video)
-    return FrameSettings(made["fps"], made["size"], _box(made))
-
-
-def _box(made: Mapping[str, Any]) -> Box | None:
-    return None if made.get("box") is None else check_box(made["box"])
-
-
-def _extraction(project: Project, video: str) -> dict[str, Any]:
-    keys = {"frames": int, "fps": str, "size": int}
-    remedy = "Make the frames again: `hlkit frames --redo`."
-    return read_record(project.frames / video / "extraction.json", keys, remedy=remedy)
-
-
-def same_frame_settings(project: Project, videos: Sequence[str]) -> FrameSettings:
-    """What the frames of all these videos are.
-
-    Raises:
-        HlkitError: when frames are missing, or differ.
-    """
-    settings = {video: frame_settings(project, video) for video in videos}
-    for video, made in settings.items():
-        if made is None:
-            raise HlkitError(f"'{video}' has no frames yet. Make them first (notebook 02, or `hlkit frames`).")
-    if len(set(settings.values())) > 1:
-        shown = "; ".join(f"{video}: {made}" for video, made in settings.items() if made)
-        raise HlkitError(f"The frames differ ({shown}). Make them alike with `hlkit frames --redo`.")
-    return next(made for made in settings.values() if made)
 
 
 def labels_of(project: Project, video: str) -> pl.DataFrame | None:
@@ -267,7 +227,13 @@ def checkpoint(project: Project, run: str) -> Path:
 def run_settings(project: Project, run: str) -> FrameSettings:
     """What the frames are that a run's model reads."""
     model = run_config(project, run)["model"]
-    return FrameSettings(model["fps"], model["size"], _box(model))
+    return FrameSettings(model["fps"], model["size"], read_box_value(model))
+
+
+def wanted_settings(project: Project, run: str, video: str) -> FrameSettings:
+    """What the frames of one video are that a run's model reads: with the video's own box, where it reads a part."""
+    wanted = run_settings(project, run)
+    return wanted._replace(box=box_for(project, video, wanted.box))
 
 
 def run_config(project: Project, run: str) -> dict[str, Any]:
