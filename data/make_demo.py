@@ -1,7 +1,8 @@
 """Record the two demo streams with sound and labels: a scripted player in ViZDoom, with Freedoom's pictures and sounds.
 
 `python data/make_demo.py` writes `demo_a.mp4`, `demo_b.mp4` and their labels (`.csv`) into `data/demo/`. The game and
-the player are seeded, so the same versions of ViZDoom, OpenAL and ffmpeg give the same recordings again.
+the player are seeded, so the same versions of ViZDoom, OpenAL and ffmpeg give the same recordings again. With `--faces`
+the games are only played again, and `demo_faces.txt` says when the face in the status bar showed that it was hit.
 
 A tic is the game's own step, 1/35 s. It makes one picture of the recording, and exactly 1260 samples of its sound.
 """
@@ -26,7 +27,7 @@ import ffmpeg
 import numpy as np
 from tqdm.auto import tqdm
 
-from hlkit.project import atomic_path
+from hlkit.project import atomic_path, write_text
 from hlkit.video import find_ffmpeg, run_ffmpeg
 
 try:
@@ -53,6 +54,10 @@ MAX_SECONDS_BETWEEN_KILLS = 4.0
 SECONDS_BEFORE_FIRST_KILL = 3.0
 SECONDS_AFTER_LAST_KILL = 2.0
 
+# The player's face in the middle of the status bar, `x0, y0, x1, y1` from 0 to 1; it shows for a second that it was hit.
+FACE_BOX = (0.465, 0.84, 0.535, 1.0)
+SECONDS_AFTER_HIT = 1.0
+
 BUTTONS = (
     "MOVE_FORWARD",
     "MOVE_LEFT",
@@ -63,7 +68,7 @@ BUTTONS = (
     "SELECT_NEXT_WEAPON",
     "SPEED",
 )
-VARIABLES = ("KILLCOUNT", "POSITION_X", "POSITION_Y", "SELECTED_WEAPON_AMMO")
+VARIABLES = ("KILLCOUNT", "POSITION_X", "POSITION_Y", "SELECTED_WEAPON_AMMO", "DAMAGE_TAKEN")
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,15 @@ RECORDINGS = (
 
 @dataclass(frozen=True)
 class Tic:
-    """One step of a stream: picture (HEIGHT, WIDTH, 3) uint8, sound (SAMPLES_PER_TIC, 2) int16, and the kills in it."""
+    """One step of a stream: picture (HEIGHT, WIDTH, 3) uint8, sound (SAMPLES_PER_TIC, 2) int16, and what happened in it.
+
+    `kills` were made by the player, who `is_hit` when it lost health.
+    """
 
     picture: np.ndarray
     sound: np.ndarray
     kills: int = 0
+    is_hit: bool = False
 
 
 SILENCE = np.zeros((SAMPLES_PER_TIC, 2), np.int16)
@@ -157,7 +166,7 @@ class Player:
     def act(self, state: Any) -> list[float]:
         """The value of each button of `BUTTONS` for the next tic."""
         buttons: dict[str, float] = dict.fromkeys(BUTTONS, 0.0)
-        _, x, y, ammo = state.game_variables
+        _, x, y, ammo, _ = state.game_variables
         if ammo <= 0 and state.number % 20 == 0:
             buttons["SELECT_NEXT_WEAPON"] = 1
         self.maybe_rest()
@@ -209,13 +218,13 @@ def nearest_enemy(state: Any) -> Any | None:
 
 def play_game(game: vizdoom.DoomGame, rng: random.Random) -> Iterator[Tic]:
     """Play until the player dies or the game ends."""
-    player, kills = Player(rng), 0
+    player, kills, taken = Player(rng), 0, 0
     while not game.is_episode_finished():
         state: Any = game.get_state()
-        now = int(state.game_variables[0])
+        now, hurt = (int(state.game_variables[place]) for place in (0, -1))
         sound = SILENCE if state.audio_buffer is None else state.audio_buffer
-        yield Tic(halve(state.screen_buffer), sound, max(0, now - kills))
-        kills = now
+        yield Tic(halve(state.screen_buffer), sound, max(0, now - kills), hurt > taken)
+        kills, taken = now, hurt
         game.make_action(player.act(state))
 
 
@@ -336,12 +345,48 @@ def make(recording: Recording, folder: Path) -> None:
     print(f"{target}: {recording.seconds:g} s, {len(spans)} highlights, {share:.1%} of the time, {size:.2f} MB")
 
 
+def hits(hit_times: Sequence[float], seconds: float) -> list[tuple[float, float]]:
+    """A second from each hit; where two overlap or touch they are one. `hits([3, 3.5, 9], 60) == [(3, 4.5), (9, 10)]`."""
+    spans: list[tuple[float, float]] = []
+    for time in hit_times:
+        start, end = time, min(seconds, time + SECONDS_AFTER_HIT)
+        if spans and start <= spans[-1][1]:
+            start, _ = spans.pop()
+        spans.append((start, end))
+    return spans
+
+
+def face_line(recording: Recording, folder: Path) -> str:
+    """Play one recording's games again, and write when the player was hit as a boxed line.
+
+    Raises:
+        SystemExit: when they went otherwise than in the recording, by its labels.
+    """
+    total, kill_times, hit_times = round(recording.seconds * TICS_PER_SECOND), [], []
+    tics = itertools.islice(stream(recording), total)
+    for number, tic in enumerate(tqdm(tics, desc=recording.name, total=total, unit="tic", mininterval=0.5)):
+        kill_times += [number / TICS_PER_SECOND] * tic.kills
+        hit_times += [number / TICS_PER_SECOND] * tic.is_hit
+    with tempfile.TemporaryDirectory() as temporary:
+        again = Path(temporary) / "again.csv"
+        write_spans(highlights(kill_times, recording.seconds), recording.name, again)
+        if again.read_bytes() != (folder / f"{recording.name}.csv").read_bytes():
+            raise SystemExit(f"{recording.name} went another way than recorded: another version of ViZDoom or OpenAL.")
+    spans = " ".join(f'"({start:.2f}, {end:.2f})"' for start, end in hits(hit_times, recording.seconds))
+    return f'{recording.name}.mp4 "{list(FACE_BOX)}" {spans}\n'
+
+
 def main() -> None:
     """Make the recordings that the command line asks for; both when it names none."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="demo_a, demo_b (default: both)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write (default: data/demo)")
+    parser.add_argument("--faces", action="store_true", help="only write demo_faces.txt, for both")
     arguments = parser.parse_args()
+    if arguments.faces:
+        lines = [face_line(recording, arguments.folder) for recording in RECORDINGS]
+        write_text(arguments.folder / "demo_faces.txt", "".join(lines))
+        return
     known = {recording.name: recording for recording in RECORDINGS}
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no recording is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")

@@ -7,6 +7,7 @@ Conventions and sources:
   than 10 s after the chapter before it, or less than 10 s before the end, gets no chapter of its own; one that begins
   within the first 10 s of a stream names the chapter at 0:00.
 - **Twitch links**: `https://www.twitch.tv/videos/NUMBER?t=1h2m3s`, whole seconds, rounded down. Only VODs have them.
+- **YouTube links**: `https://youtu.be/ID?t=SECONDS`, as YouTube's own "copy link at the current time" has them.
 - **SRT**: numbered captions, `hh:mm:ss,mmm`, a blank line after each. Times are rounded down to the millisecond, so
   that a caption is on screen with the first picture of its highlight and gone with the first one after it.
 """
@@ -22,8 +23,9 @@ from typing import Literal, get_args
 from hlkit.cutlist import CutList
 from hlkit.editors import LeftOutError, milliseconds, to_edl, to_fcpxml, to_losslesscut, to_otio, to_resolve
 from hlkit.project import format_time
+from hlkit.sources import youtube_id
 
-ExportKind = Literal["otio", "fcpxml", "edl", "resolve", "losslesscut", "chapters", "twitch", "srt"]
+ExportKind = Literal["otio", "fcpxml", "edl", "resolve", "losslesscut", "chapters", "twitch", "youtube", "srt"]
 EXPORT_KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
 
 MIN_CHAPTERS = 3
@@ -87,6 +89,19 @@ def twitch_links(cuts: CutList) -> str:
     return "".join(lines)
 
 
+def youtube_links(cuts: CutList) -> str:
+    """A line for each highlight: the link to its start in the video, a tab, its name and score.
+
+    Raises:
+        LeftOutError: when the recording is not from YouTube.
+    """
+    video = None if cuts.source is None else youtube_id(cuts.source)
+    if video is None:
+        raise LeftOutError("the recording is not from YouTube")
+    links = (f"https://youtu.be/{video}?t={int(excerpt.first / cuts.rate)}" for excerpt in cuts.excerpts)
+    return "".join(f"{link}\t{excerpt.caption}\n" for link, excerpt in zip(links, cuts.excerpts, strict=True))
+
+
 def reel_captions(cuts: CutList) -> str:
     """SRT captions of the reel: which highlight this is, when it was, and its score."""
     # Of two highlights that share pictures, the second is named: players show one caption after another.
@@ -145,5 +160,6 @@ _WRITERS: Mapping[ExportKind, Mapping[str, Callable[[CutList], str]]] = {
     "losslesscut": {".losslesscut.csv": to_losslesscut},
     "chapters": {".chapters.txt": reel_chapters, ".stream.chapters.txt": stream_chapters},
     "twitch": {".twitch.txt": twitch_links},
+    "youtube": {".youtube.txt": youtube_links},
     "srt": {".srt": reel_captions, ".stream.srt": stream_captions},
 }

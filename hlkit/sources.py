@@ -106,13 +106,22 @@ def default_id(source: str | Path) -> str:
         return safe_id(Path(known.name).stem)
     if known.kind != "web":
         return safe_id(known.name)
+    if (found := youtube_id(known)) is not None:
+        return safe_id(found)
     parts = urlsplit(known.name)
-    if re.fullmatch(_YOUTUBE_HOST, parts.hostname or ""):
-        named = [*parse_qs(parts.query).get("v", ()), *reversed(parts.path.split("/"))]
-        if found := next((each for each in named if re.fullmatch(_YOUTUBE_ID, each)), None):
-            return safe_id(found)
     digest = hashlib.sha256(known.name.encode()).hexdigest()[:6]
     return f"{safe_id(Path(parts.path).stem)[:60]}-{digest}"
+
+
+def youtube_id(source: Source) -> str | None:
+    """The id of a video on YouTube; None for what is none."""
+    if source.kind != "web":
+        return None
+    parts = urlsplit(source.name)
+    if not re.fullmatch(_YOUTUBE_HOST, parts.hostname or ""):
+        return None
+    named = [*parse_qs(parts.query).get("v", ()), *reversed(parts.path.split("/"))]
+    return next((each for each in named if re.fullmatch(_YOUTUBE_ID, each)), None)
 
 
 def is_many(source: str | Path) -> bool:

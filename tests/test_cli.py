@@ -16,8 +16,8 @@ from hlkit import cli, stages
 
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
 STAGES = (
-    "download channel frames label agree export-labels push pull status verify delete link train review relearn infer "
-    "timeline reel export score compare explain pictures sort unsort"
+    "download channel frames box label agree export-labels push pull status verify delete link train review relearn "
+    "infer timeline reel export score compare explain pictures sort unsort"
 ).split()
 
 

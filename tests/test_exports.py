@@ -23,6 +23,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from recordings import make_numbered
 from yt_dlp.extractor.twitch import TwitchVodIE
+from yt_dlp.extractor.youtube import YoutubeIE
 from yt_dlp.utils import parse_duration
 
 from hlkit import stages
@@ -36,6 +37,7 @@ from hlkit.exports import (
     stream_chapters,
     twitch_links,
     write_exports,
+    youtube_links,
 )
 from hlkit.labels import read_labels, write_labels
 from hlkit.mp4 import count_pictures
@@ -322,6 +324,20 @@ def test_twitch_links_are_ones_that_yt_dlp_takes_and_lead_to_the_second(cuts):
         assert name == each.caption
 
 
+@given(
+    cut_lists(), st.sampled_from(["https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=3", "https://youtu.be/dQw4w9WgXcQ"])
+)
+def test_youtube_links_are_ones_that_yt_dlp_takes_and_lead_to_the_second(cuts, link):
+    lines = youtube_links(replace(cuts, source=Source("web", link))).splitlines()
+    assert len(lines) == len(cuts.excerpts)
+    for line, each in zip(lines, cuts.excerpts, strict=True):
+        link, name = line.split("\t")
+        assert YoutubeIE.suitable(link) and YoutubeIE._match_id(link) == "dQw4w9WgXcQ"
+        assert link.startswith("https://youtu.be/dQw4w9WgXcQ?t=")
+        assert 0 <= each.first / cuts.rate - int(link.partition("?t=")[2]) < 1
+        assert name == each.caption
+
+
 def read_srt(text, folder):
     """What libav's reader of subtitles finds: start and end in milliseconds, text."""
     file = folder / "captions.srt"
@@ -402,6 +418,8 @@ def info(fps="60000/1001", duration=100.0):
         (twitch_links, cut_list(1, 2, source=None), "no Twitch VOD"),
         (twitch_links, cut_list(1, 2, source=Source("clip", "Name")), "no Twitch VOD"),
         (twitch_links, cut_list(1, 2, source=Source("file", "/a.mp4")), "no Twitch VOD"),
+        (youtube_links, cut_list(1, 2, source=None), "not from YouTube"),
+        (youtube_links, cut_list(1, 2, source=Source("web", "https://vimeo.com/12345678901")), "not from YouTube"),
     ],
 )
 def test_what_does_not_apply_says_why(write, cuts, reason):
@@ -414,7 +432,7 @@ def test_any_rate_goes_to_opentimelineio_and_the_texts():
     left_out = {
         kind for kind in EXPORT_KINDS for text in write_exports(cuts, kind).values() if not isinstance(text, str)
     }
-    assert left_out == {"fcpxml", "edl", "resolve", "chapters"}
+    assert left_out == {"fcpxml", "edl", "resolve", "chapters", "youtube"}
 
 
 @pytest.mark.parametrize(
@@ -579,10 +597,11 @@ def test_again_it_is_already_done_until_something_changes(project):
     gone = {"sunday.chapters.txt", "sunday.stream.chapters.txt", "sunday.twitch.txt"}
     assert {file.name for file in files} - {file.name for file in again} == gone
     assert not any((project.reel("sunday").parent / name).exists() for name in gone)
-    assert said[-3:] == [
+    assert said[-4:] == [
         "sunday: sunday.chapters.txt left out: YouTube wants 3 chapters of 10 s or more, and this would have 1.",
         "sunday: sunday.stream.chapters.txt left out: YouTube wants 3 chapters of 10 s or more, and this would have 1.",
         "sunday: sunday.twitch.txt left out: the recording is no Twitch VOD.",
+        "sunday: sunday.youtube.txt left out: the recording is not from YouTube.",
     ]
 
 

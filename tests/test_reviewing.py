@@ -129,9 +129,42 @@ def test_the_notebooks_cells_ask_and_learn_from_the_answers(copied, capsys, monk
     assert "average precision" in capsys.readouterr().out
 
 
-def test_a_run_without_a_sequence_model_is_told(copied):
-    with pytest.raises(HlkitError, match="'other' has no sequence model"):
-        stages.train(copied, videos=["learn"], run="other", epochs=1, sequence="none", progress=False, say=quiet)
+def test_a_picture_network_learns_anew_from_the_answers_as_it_was_trained(copied):
+    options = {
+        "backbone": "measures",
+        "epochs": 3,
+        "learning_rate": 0.03,
+        "augment": "none",
+        "monitor": "val_precision",
+    }
+    copied.labels("judge").unlink()
+    stages.train(copied, videos=["learn"], run="other", sequence="none", progress=False, say=quiet, **options)
+    # Looked through at a third of the rate: each score stands until the next.
+    stages.infer(copied, videos=["judge"], run="other", fps="1", progress=False, say=quiet)
+    queue = stages.review(copied, run="other", limit=4, span_seconds=4, progress=False, say=quiet)
+    assert set(queue["video"]) == {"judge"} and len(queue) == 4
+    stages.label_spans(copied, answer(copied, queue, "judge"), video="judge", origin="review", say=quiet)
+    before = (copied.model("other") / "model.ckpt").read_bytes()
+    said = []
+    reached = stages.relearn(copied, run="other", progress=False, say=said.append)
+    assert (copied.model("other") / "model.ckpt").read_bytes() != before
+    config = tables.run_config(copied, "other")
+    assert config["videos"] == ["learn", "judge"] and config["sequence"] == "none"
+    assert {name: config["options"][name] for name in options} == options
+    rounds = read_rounds(rounds_file(copied, "other"))
+    assert rounds["round"].to_list() == [1, 2]
+    assert rounds["val_ap"][1] == reached["val_ap"]
+    assert rounds["looked_minutes"][1] > rounds["looked_minutes"][0] == pytest.approx(1.5)
+    assert said[-1] == "judge: 90 frames scored by other."
+
+
+def test_a_picture_network_that_does_not_say_how_it_was_trained_is_told(copied):
+    options = {"backbone": "measures", "epochs": 1, "sequence": "none"}
+    stages.train(copied, videos=["learn"], run="other", progress=False, say=quiet, **options)
+    file = copied.model("other") / "config.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({name: part for name, part in whole.items() if name != "options"}))
+    with pytest.raises(HlkitError, match=r"does not say how 'other' was trained\. Train it anew"):
         stages.relearn(copied, run="other", progress=False, say=quiet)
 
 

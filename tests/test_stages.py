@@ -307,6 +307,24 @@ def test_highlights_may_be_edited_before_the_reel_is_cut(copied):
     assert probe(reel).duration == pytest.approx(2, abs=0.05)
 
 
+def test_gaps_are_closed_and_short_stretches_left_out_as_asked(copied):
+    times = [float(second) for second in range(90)]
+    high = {10, 11, 15, 16, 17, 40, 60, 61, 62}
+    scores = pl.DataFrame({"video": "judge", "time": times, "score": [0.9 if t in high else 0.1 for t in times]})
+    scores.with_columns(pl.col("score").cast(pl.Float32)).write_parquet(copied.scores("first", "judge"))
+
+    def picked(**rules):
+        options = {"window_seconds": 0.5, "threshold": 0.5, "say": lambda line: None}
+        stages.timeline(copied, videos=["judge"], **options, **rules)
+        return read_labels(copied.reel("judge", ".csv")).select("start", "end").rows()
+
+    assert picked() == [(9, 19), (59, 64)]
+    assert picked(merge_gap_seconds=2, min_seconds=1, pad_seconds=0) == [(10, 12), (15, 18), (40, 41), (60, 63)]
+    assert picked(merge_gap_seconds=22.5, min_seconds=4, pad_seconds=0.5) == [(9.5, 63.5)]
+    with pytest.raises(HlkitError, match="pad_seconds=-1 is not allowed"):
+        picked(pad_seconds=-1)
+
+
 def test_edited_highlights_are_kept_when_others_are_picked(copied):
     old = copied.reel("judge", ".csv.old")
     stages.timeline(copied, window_seconds=2, minutes=0.15, say=lambda line: None)

@@ -20,6 +20,7 @@ from hlkit.gops import CutMode
 from hlkit.layout import Shape
 from hlkit.project import Project
 from hlkit.sampling import read_box
+from hlkit.timeline import PickRules
 
 app = typer.Typer()
 
@@ -34,6 +35,15 @@ def timeline(
     precision: Annotated[
         float | None, typer.Option(help="Pick so that this share of it was right on held-back chunks, such as 0.8.")
     ] = None,
+    merge_gap_seconds: Annotated[
+        float, typer.Option("--merge-gap", metavar="SECONDS", help="Stretches at most this far apart become one.")
+    ] = PickRules.merge_gap_seconds,
+    min_seconds: Annotated[
+        float, typer.Option("--shortest", metavar="SECONDS", help="Shorter stretches are left out.")
+    ] = PickRules.min_seconds,
+    pad_seconds: Annotated[
+        float, typer.Option("--pad", metavar="SECONDS", help="Added on both sides of a highlight.")
+    ] = PickRules.pad_seconds,
     snap: Annotated[
         bool, typer.Option("--snap", help="Move ends to a shot change or a quiet moment within a second.")
     ] = False,
@@ -50,6 +60,9 @@ def timeline(
         threshold=threshold,
         minutes=minutes,
         precision=precision,
+        merge_gap_seconds=merge_gap_seconds,
+        min_seconds=min_seconds,
+        pad_seconds=pad_seconds,
         snap=snap,
         redo=redo,
     )
@@ -116,7 +129,7 @@ def export(
         typer.Option(
             "--to",
             metavar="KIND",
-            help="otio, fcpxml, edl, resolve, losslesscut, chapters, twitch or srt (repeatable); all, unless named.",
+            help="otio, fcpxml, edl, resolve, losslesscut, chapters, twitch, youtube or srt (repeatable); else all.",
         ),
     ] = None,
     project: ProjectOption = DEFAULT_PROJECT,

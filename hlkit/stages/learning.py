@@ -20,7 +20,14 @@ from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done,
 from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.materials import with_sound
-from hlkit.stages.sequences import has_sequence, score_sequence, sequence_file, train_sequence
+from hlkit.stages.sequences import (
+    has_sequence,
+    note_round,
+    rounds_file,
+    score_sequence,
+    sequence_file,
+    train_sequence,
+)
 from hlkit.video import frame_rate
 
 if TYPE_CHECKING:
@@ -144,10 +151,14 @@ def train(
         progress=progress,
     )
     # Before the sequence model is there, so that without it the run is known to be unfinished.
-    tables.record_run(project, run, videos=chosen, sequence=sequence, classes=classes)
+    again = {**options, **chosen_options, "positive_share": positive_share, "monitor": monitor, "seed": seed}
+    again = {name: value for name, value in again.items() if name != "classes"} | {"logger": logger}
+    tables.record_run(project, run, videos=chosen, sequence=sequence, classes=classes, options=again)
     outputs = [checkpoint, folder / "metrics.csv", folder / "card.md"]
     if sequence == "none":
         sequence_file(project, run).unlink(missing_ok=True)
+        rate = float(frame_rate(made.fps))
+        note_round(rounds_file(project, run), labelled["label"], rate, picture_metrics(project, run))
     else:
         # Weights that could not be had have been replaced by random ones, with a warning.
         pretrained = load_file(checkpoint)["hlkit"]["is_pretrained"]
@@ -165,6 +176,15 @@ def train(
     keep_finished_run(project, run)
     say(f"{run}: trained on {', '.join(chosen)}; what it is stands in {folder / 'card.md'}.")
     return checkpoint
+
+
+def picture_metrics(project: Project, run: str) -> dict[str, float]:
+    """What a run's picture network reached on chunks that were held back, at the epoch that was kept."""
+    from hlkit.backbones import load_file
+    from hlkit.callbacks import best_epoch
+
+    kept = load_file(tables.checkpoint(project, run))["hlkit"]
+    return dict(kept["history"][best_epoch(kept["history"], kept["run"]["monitor"])])
 
 
 def infer(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -38,6 +38,9 @@ def timeline(
     threshold: float | None = None,
     minutes: float | None = None,
     precision: float | None = None,
+    merge_gap_seconds: float = PickRules.merge_gap_seconds,
+    min_seconds: float = PickRules.min_seconds,
+    pad_seconds: float = PickRules.pad_seconds,
     snap: bool = False,
     redo: bool = False,
     progress: bool = True,
@@ -58,6 +61,8 @@ def timeline(
         precision: pick above the lowest threshold at which so large a share of what is picked (0 to 1, of its time) was
             right in the videos that the model learned from, on chunks that were held back.
             With none of the three, a video's highlights get the same share of it as the labels have of those videos.
+        merge_gap_seconds, min_seconds, pad_seconds: which gaps are closed, how short a highlight may be, and what is
+            added on both sides (see `hlkit.timeline.PickRules`).
         snap: move each end to a shot change, or else to a quiet moment, within a second (see `hlkit.snapping`). Needs
             the recordings. Without it, what was snapped before stays so until `redo`.
         redo: draw and pick again, also over a CSV that was edited, which is kept once more in `reels/<id>.csv.old`.
@@ -69,9 +74,10 @@ def timeline(
     if threshold is not None and not 0 < threshold <= 1:
         raise HlkitError(f"The threshold is {threshold:g}. Intensity is above 0 and at most 1, such as 0.4.")
     run = current_run(project, run)
+    rules = PickRules(merge_gap_seconds=merge_gap_seconds, min_seconds=min_seconds, pad_seconds=pad_seconds)
     window = window_of(project, window_seconds)
     if precision is not None:
-        threshold = _threshold_for(project, run, window, precision, say)
+        threshold = _threshold_for(project, run, window, precision, rules, say)
     pictures = []
     for video in tables.scored_videos(project, run, videos):
         picture, table = project.reel(video, ".png"), project.reel(video, ".csv")
@@ -84,15 +90,17 @@ def timeline(
         target = None if threshold is not None else _wanted_seconds(project, run, minutes, scored)
         made_from = {"scores": fingerprint(project.scores(run, video)), "window": window, "threshold": threshold}
         made_from |= {"target": target, "labels": None if labels is None else labels.write_csv()}
+        made_from |= {} if rules == PickRules() else {"rules": asdict(rules)}
         if table.is_file() and already_done(project, "timeline", video, made_from, redo, say):
             if snap:
                 _snap(project, video, progress, say)
             continue
         durations = {video: length}
-        level = Level(threshold or 0.0, PickRules.release)
+        level = Level(threshold or 0.0, rules.release)
         if target is not None:
-            level = find_threshold(curve, target, durations=durations)
-        highlights = pick_highlights(curve, threshold=level.threshold, release=level.release, durations=durations)
+            level = find_threshold(curve, target, rules=rules, durations=durations)
+        chosen: dict[str, Any] = asdict(rules) | {"release": level.release}
+        highlights = pick_highlights(curve, threshold=level.threshold, durations=durations, **chosen)
         _keep_edited(project, video, say)
         write_labels(highlights, table)
         _note_picks(project, video)
@@ -159,7 +167,7 @@ def _wanted_seconds(project: Project, run: str, minutes: float | None, length: f
     return share * length
 
 
-def _threshold_for(project: Project, run: str, window: float, precision: float, say: Say) -> float:
+def _threshold_for(project: Project, run: str, window: float, precision: float, rules: PickRules, say: Say) -> float:
     """The lowest threshold at which so much of what is picked from held-back chunks is highlight."""
     if not 0 < precision <= 1:
         raise HlkitError(f"The precision is {precision:g}. Give a share above 0 and at most 1, such as 0.8.")
@@ -167,7 +175,8 @@ def _threshold_for(project: Project, run: str, window: float, precision: float, 
     truth = held_out["label"].to_numpy() > 0
     best = 0.0
     for threshold in np.unique(np.quantile(held_out["intensity"], np.linspace(0, 1, THRESHOLDS))).tolist():
-        picked = covered(held_out, pick_highlights(held_out, threshold=threshold)) if threshold > 0 else truth[:0]
+        picks = pick_highlights(held_out, threshold=threshold, **asdict(rules)) if threshold > 0 else None
+        picked = truth[:0] if picks is None else covered(held_out, picks)
         reached = float(truth[picked].mean()) if picked.any() else 0.0
         if reached >= precision:
             say(f"{run}: from {threshold:.3f} on, {reached:.0%} of what is picked on held-back chunks is highlight.")

@@ -18,12 +18,15 @@ from hlkit.review import QUEUE_SCHEMA, SPAN_SECONDS, review_queue
 from hlkit.stages import tables
 from hlkit.stages.common import Say, current_run
 from hlkit.stages.keeping import keep_finished_run
-from hlkit.stages.learning import infer
+from hlkit.stages.learning import infer, picture_metrics, train
 from hlkit.stages.materials import stored_material
 from hlkit.stages.sequences import has_sequence, read_rounds, reads_pictures, rounds_file, train_sequence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Times of the same picture may differ by a rounding.
+LEAST_STEP = 1e-3
 
 
 def review(
@@ -70,23 +73,27 @@ def review(
 
 
 def relearn(project: Project, *, run: str | None = None, progress: bool = True, say: Say = print) -> dict[str, float]:
-    """Learn a run's sequence model anew from the labels as they are now, and score again what the run has scored.
+    """Learn a run anew from the labels as they are now, and score again what the run has scored.
 
-    Its picture network stays as it is at its last checkpoint, and what was heard and seen is kept, so this takes
-    seconds. Videos with answers from a review join those that the run learns from.
+    Of a run with a sequence model that one learns; its picture network stays as it is at its last checkpoint, and what
+    was heard and seen is kept, so this takes seconds. A run without one trains its picture network anew, as it was
+    trained before. Videos with answers from a review join those that the run learns from.
 
     Returns:
         What it reaches on chunks that were held back, `val_ap` and `val_base_rate` among others; empty where the
         highlights lie too near to each other to hold some back.
 
     Raises:
-        HlkitError: when the run has no sequence model, or the labels have other classes than it learned.
+        HlkitError: when the run does not say how it was trained, or the labels have other classes than it learned.
     """
     run = current_run(project, run)
-    if not has_sequence(project, run):
-        raise HlkitError(f"'{run}' has no sequence model. Train one first: `hlkit train --run {run} --sequence lstm`.")
-    config = tables.run_config(project, run)
-    if config.get("sequence") not in ("gru", "lstm") or "seed" not in config["training"]:
+    config, is_sequence = tables.run_config(project, run), has_sequence(project, run)
+    if not is_sequence and not isinstance(config.get("options"), dict):
+        raise HlkitError(
+            f"{project.model(run) / 'config.json'} does not say how '{run}' was trained. Train it anew: "
+            f"`hlkit train --run {run} --redo`."
+        )
+    if is_sequence and (config.get("sequence") not in ("gru", "lstm") or "seed" not in config["training"]):
         raise HlkitError(
             f"{project.model(run) / 'config.json'} does not say what sequence model '{run}' has. Train it anew: "
             f"`hlkit train --run {run} --redo`."
@@ -100,25 +107,32 @@ def relearn(project: Project, *, run: str | None = None, progress: bool = True, 
             f"The labels have the classes {', '.join(classes)}, but '{run}' learned {', '.join(learned)}. "
             f"Train it anew: `hlkit train --run {run} --redo`."
         )
-    reached = train_sequence(
-        project,
-        run,
-        chosen,
-        rnn=config["sequence"],
-        with_pictures=reads_pictures(project, run),
-        seed=int(config["training"]["seed"]),
-        progress=progress,
-    )
-    tables.record_run(project, run, videos=chosen, sequence=config["sequence"])
-    project.save_settings(run=run, train_videos=chosen)
-    keep_finished_run(project, run)
-    if reached:
+    if is_sequence:
+        reached = train_sequence(
+            project,
+            run,
+            chosen,
+            rnn=config["sequence"],
+            with_pictures=reads_pictures(project, run),
+            seed=int(config["training"]["seed"]),
+            progress=progress,
+        )
+        tables.record_run(project, run, videos=chosen, sequence=config["sequence"])
+        project.save_settings(run=run, train_videos=chosen)
+        keep_finished_run(project, run)
+    else:
+        chosen_classes = tables.chosen_classes(project, run)
+        options = {"classes": chosen_classes, **config["options"], "sequence": "none", "progress": progress}
+        train(project, videos=chosen, run=run, say=say, **options)
+        reached = picture_metrics(project, run)
+    if "val_ap" in reached:
         say(
             f"{run}: average precision {reached['val_ap']:.3f} on chunks that were held back; chance has "
             f"{reached['val_base_rate']:.3f}."
         )
-    if scored := _scored(project, run):
-        infer(project, videos=scored, run=run, progress=progress, say=say)
+    for video in _scored(project, run):
+        fps = project.made_from("infer", f"{run}-{video}").get("fps")
+        infer(project, videos=[video], run=run, fps=fps, progress=progress, say=say)
     return reached
 
 
@@ -177,8 +191,10 @@ def _known(project: Project, video: str, run: str, progress: bool, say: Say) -> 
         loud = loudness(project.video(video), material.frames["time"], progress=progress)["loudness"]
         scores = (loud.fill_null(0.0).rank() / len(loud)).cast(pl.Float32)
         return material.frames.select("video", "time", scores.alias("score")), features
-    rows = material.frames.with_row_index("row").with_columns(key=(pl.col("time") * 1e3).round().cast(pl.Int64))
-    scores = tables.read_scores(project, video, run=run).drop_nulls("score")
-    scores = scores.select("score", key=(pl.col("time") * 1e3).round().cast(pl.Int64))
-    both = rows.join(scores, on="key", maintain_order="left")
+    scores = tables.read_scores(project, video, run=run).drop_nulls("score").select("time", "score").sort("time")
+    # Scores may have been taken at another rate: each stands until the next, and not beyond a gap.
+    step = float(np.median(np.diff(scores["time"].to_numpy()))) if len(scores) > 1 else 0.0
+    rows = material.frames.with_row_index("row").sort("time")
+    both = rows.join_asof(scores, on="time", strategy="backward", tolerance=max(step - LEAST_STEP, LEAST_STEP))
+    both = both.drop_nulls("score")
     return both.select("video", "time", pl.col("score").cast(pl.Float32)), features[both["row"].to_numpy()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def train_sequence(
         fit.held_out.write_parquet(temporary)
     with atomic_path(target) as temporary:
         torch.save(content, temporary)
-    _note_round(rounds_file(project, run), frames["label"], float(frame_rate(fps)), fit.metrics)
+    note_round(rounds_file(project, run), frames["label"], float(frame_rate(fps)), fit.metrics)
     _add_to_card(target.with_name("card.md"), fit.model, fit.metrics)
     return fit.metrics
 
@@ -202,8 +202,8 @@ def held_out_scores(project: Project, run: str) -> pl.DataFrame:
     return read_table(file, texts=["video"], numbers=["time", "label", "score"], remedy=remedy)
 
 
-def _note_round(file: Path, labels: pl.Series, fps: float, metrics: dict[str, float]) -> None:
-    """Add a row to the run's rounds."""
+def note_round(file: Path, labels: pl.Series, fps: float, metrics: Mapping[str, float]) -> None:
+    """Add a row to the run's rounds: `labels` are those of all its frames, `metrics` what it reached."""
     earlier = pl.DataFrame(schema=ROUNDS_SCHEMA)
     if file.is_file():
         try:

@@ -253,15 +253,23 @@ def run_config(project: Project, run: str) -> dict[str, Any]:
 
 
 def record_run(
-    project: Project, run: str, *, videos: Sequence[str], sequence: str, classes: Sequence[str] | None = None
+    project: Project,
+    run: str,
+    *,
+    videos: Sequence[str],
+    sequence: str,
+    classes: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Add to a run's settings what it learns from, and the kind of its sequence model ("none" without one).
 
-    `classes` are those that were chosen, if any were.
+    `classes` are those that were chosen, if any were; `options` the words with which it was trained.
     """
     config = run_config(project, run) | {"videos": list(videos), "sequence": sequence}
     if classes is not None:
         config["classes"] = list(classes)
+    if options is not None:
+        config["options"] = dict(options)
     write_text(checkpoint(project, run).with_name("config.json"), json.dumps(config, indent=1) + "\n")
 
 
