@@ -54,7 +54,7 @@ MAX_SECONDS_BETWEEN_KILLS = 4.0
 SECONDS_BEFORE_FIRST_KILL = 3.0
 SECONDS_AFTER_LAST_KILL = 2.0
 
-# The player's face in the middle of the status bar, `x0, y0, x1, y1` from 0 to 1; it shows for a second that it was hit.
+# The player's face in the status bar, `x0, y0, x1, y1` from 0 to 1; it shows for a second that it was hit.
 FACE_BOX = (0.465, 0.84, 0.535, 1.0)
 SECONDS_AFTER_HIT = 1.0
 
@@ -95,7 +95,7 @@ RECORDINGS = (
 
 @dataclass(frozen=True)
 class Tic:
-    """One step of a stream: picture (HEIGHT, WIDTH, 3) uint8, sound (SAMPLES_PER_TIC, 2) int16, and what happened in it.
+    """One step of a stream: picture (HEIGHT, WIDTH, 3) uint8, sound (SAMPLES_PER_TIC, 2) int16, and what happened.
 
     `kills` were made by the player, who `is_hit` when it lost health.
     """
@@ -346,7 +346,7 @@ def make(recording: Recording, folder: Path) -> None:
 
 
 def hits(hit_times: Sequence[float], seconds: float) -> list[tuple[float, float]]:
-    """A second from each hit; where two overlap or touch they are one. `hits([3, 3.5, 9], 60) == [(3, 4.5), (9, 10)]`."""
+    """A second from each hit; where two overlap or touch they are one: `hits([3, 3.5], 60) == [(3, 4.5)]`."""
     spans: list[tuple[float, float]] = []
     for time in hit_times:
         start, end = time, min(seconds, time + SECONDS_AFTER_HIT)

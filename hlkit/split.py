@@ -15,6 +15,9 @@ import polars as pl
 from hlkit.labels import TIME_TOLERANCE, covered
 from hlkit.project import HlkitError, HlkitWarning
 
+# Of a stream, about a scene; clips that are shorter stay whole.
+CHUNK_SECONDS = 30.0
+
 # A draw may put the only training highlights inside a purge gap; this many draws find a better one where there is one.
 _DRAWS = 64
 
@@ -47,7 +50,7 @@ def chunk_splitter(total_size: int, chunk_size: int, split: float = 0.8, *, seed
     return _choose_chunks(np.zeros((count, 0), dtype=bool), split, np.random.default_rng(seed))[chunk]
 
 
-def assign_chunks(frames: pl.DataFrame, *, chunk_seconds: float = 30.0) -> pl.DataFrame:
+def assign_chunks(frames: pl.DataFrame, *, chunk_seconds: float = CHUNK_SECONDS) -> pl.DataFrame:
     """Add `chunk` (i64): a number for each block `[k, k + 1) * chunk_seconds` of each video that holds a frame.
 
     Numbers run from 0 without gaps, by video id and time; no two videos share one. A frame at exactly 30.0 s is in the
@@ -62,7 +65,7 @@ def assign_chunks(frames: pl.DataFrame, *, chunk_seconds: float = 30.0) -> pl.Da
 def split_frames(
     frames: pl.DataFrame,
     *,
-    chunk_seconds: float = 30.0,
+    chunk_seconds: float = CHUNK_SECONDS,
     validation_share: float = 0.2,
     purge_seconds: float = 5.0,
     seed: int = 0,
@@ -112,7 +115,7 @@ def split_frames(
 
 
 def fold_frames(
-    frames: pl.DataFrame, folds: int, *, chunk_seconds: float = 30.0, purge_seconds: float = 5.0, seed: int = 0
+    frames: pl.DataFrame, folds: int, *, chunk_seconds: float = CHUNK_SECONDS, purge_seconds: float = 5.0, seed: int = 0
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split a labelled table several times, so that each chunk is held back once: cross-validation by whole chunks.
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hlkit import cli, stages
+from hlkit.backbones import load_file
 from hlkit.frames import read_index
 from hlkit.labels import read_boxes
 from hlkit.models import ModelConfig
@@ -254,6 +256,19 @@ def test_a_model_of_crops_asks_where_the_face_is(learned, recordings, tmp_path):
         stages.infer(new, videos=["left"], run="face", progress=False, say=quiet)
         scores = pl.read_parquet(new.scores("face", "left"))["score"].to_numpy()
         assert (scores[is_face].min() > scores[~is_face].max()) == (side == "left")
+
+
+def test_whole_clips_are_held_back(learned):
+    options = {"backbone": "measures", "epochs": 1, "sequence": "none", "progress": False, "say": quiet}
+    stages.train(learned, run="clips", chunk_seconds=1e9, **options)
+    kept = load_file(learned.model("clips") / "model.ckpt")["hlkit"]["run"]
+    stages.train(learned, run="chunks", **options)
+    assert kept["data"] != load_file(learned.model("chunks") / "model.ckpt")["hlkit"]["run"]["data"]
+    card = (learned.model("clips") / "card.md").read_text()
+    rows = re.findall(r"^\| (?:train|validation) \| (\d+).*\| (\d+).*\|$", card, re.MULTILINE)
+    # One clip on each side: the seconds of `BRIGHT`, three pictures each, and the rest.
+    assert sorted(rows) == [("135", "45"), ("141", "39")]
+    learned.save_settings(run="face")
 
 
 def test_frames_of_an_older_box_are_not_learned_from(project, recordings):

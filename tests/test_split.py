@@ -162,6 +162,16 @@ def test_another_video_is_never_purged():
     assert split.group_by("part").len().sort("part").rows() == [("train", 30), ("validation", 30)]
 
 
+@given(st.lists(st.floats(5, 29), min_size=2, max_size=9), st.integers(0, 99))
+def test_clips_that_are_shorter_than_a_chunk_are_held_back_whole(lengths, seed):
+    clips = [pl.DataFrame({"video": f"clip{n}", "time": np.arange(0, length, 0.5)}) for n, length in enumerate(lengths)]
+    for chunk_seconds in (30, 1e9):
+        split = split_frames(pl.concat(clips), chunk_seconds=chunk_seconds, seed=seed)
+        sides = split.group_by("video").agg(pl.col("part").unique())
+        assert sides["part"].list.len().to_list() == [1] * len(lengths)
+        assert set(split["part"]) == {"train", "validation"}
+
+
 def test_share_is_of_all_chunks_and_of_those_with_highlights():
     table = seconds(3000, positive=set(range(0, 1500, 30)))
     split = split_frames(table, validation_share=0.2, purge_seconds=0)

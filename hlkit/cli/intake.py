@@ -99,7 +99,7 @@ def box(
     verbose: VerboseOption = False,
 ) -> None:
     """Say which part of the picture counts, such as a face cam: of a video, or of all."""
-    stages.box(Project(project), None if part is None else read_box(part), videos=videos)
+    stages.box(Project(project), part, videos=videos)
 
 
 @example(app, "pictures sorted-pictures --video holidays")

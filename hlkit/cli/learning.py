@@ -20,6 +20,7 @@ from hlkit.cli.common import (
 )
 from hlkit.project import Project
 from hlkit.sampling import read_box
+from hlkit.split import CHUNK_SECONDS
 from hlkit.stages.learning import SequenceKind
 
 app = typer.Typer()
@@ -75,6 +76,12 @@ def train(
         Augment, typer.Option(help="What is varied in pictures: all, place (not the light), none.")
     ] = "all",
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
+    chunk_seconds: Annotated[
+        float,
+        typer.Option(
+            "--chunk", metavar="SECONDS", help="Held back as a whole; if longer than any clip, whole clips are."
+        ),
+    ] = CHUNK_SECONDS,
     sequence: Annotated[
         SequenceKind, typer.Option(help="The network over sound and motion; none: pictures alone.")
     ] = "lstm",
@@ -100,6 +107,7 @@ def train(
         learning_rate=learning_rate,
         augment=augment,
         monitor=monitor,
+        chunk_seconds=chunk_seconds,
         sequence=sequence,
         seed=seed,
         logger=logger,

@@ -10,7 +10,7 @@ import polars as pl
 
 from hlkit.frames import extract_frames
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
-from hlkit.sampling import WHOLE_PICTURE, Accelerator, Box, Decoding, choose_accelerator
+from hlkit.sampling import WHOLE_PICTURE, Accelerator, Box, Decoding, choose_accelerator, read_box
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
 from hlkit.stages.views import keep_boxes, kept_box, own_box, shown_box
@@ -203,7 +203,7 @@ def frames(
 
 
 def box(
-    project: Project, part: Box | None = None, *, videos: Sequence[str] | None = None, say: Say = print
+    project: Project, part: Box | str | None = None, *, videos: Sequence[str] | None = None, say: Say = print
 ) -> dict[str, Box | None]:
     """Say which part of the picture counts, such as a face cam: of some videos, or of all that have none of their own.
 
@@ -212,7 +212,8 @@ def box(
 
     Args:
         project: where it is kept (`labels/<id>.box.json`, or `project.toml` for all).
-        part: `x0, y0, x1, y1` from 0 to 1; `(0, 0, 1, 1)` is the whole picture. Without it, nothing changes.
+        part: `x0, y0, x1, y1` from 0 to 1, also as a text; `(0, 0, 1, 1)` or "whole" is the whole picture. Without it,
+            nothing changes.
         videos: whose part it is; that of all videos without one of their own, unless named.
         say: takes the lines for the user.
 
@@ -223,7 +224,7 @@ def box(
         HlkitError: when a video is not there, or the box is none.
     """
     if part is not None:
-        keep_boxes(project, part, videos=videos, say=say)
+        keep_boxes(project, read_box(part) if isinstance(part, str) else part, videos=videos, say=say)
     boxes = {video: kept_box(project, video) for video in tables.chosen_videos(project, videos)}
     for video, kept in boxes.items():
         whose = "its own" if own_box(project, video) else "that of all"

@@ -14,7 +14,7 @@ import polars as pl
 from hlkit.frames import read_index
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint
 from hlkit.sampling import Box
-from hlkit.split import split_frames
+from hlkit.split import CHUNK_SECONDS, split_frames
 from hlkit.stages import tables, views
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
 from hlkit.stages.files import infer_files
@@ -57,6 +57,7 @@ def train(
     augment: Augment = "all",
     positive_share: float | None = 0.3,
     monitor: Monitor = "val_ap",
+    chunk_seconds: float = CHUNK_SECONDS,
     sequence: SequenceKind = "lstm",
     seed: int = 0,
     logger: LoggerName = "csv",
@@ -92,6 +93,8 @@ def train(
         augment: what training varies in its pictures: `all`; their `place` alone where classes are about light; `none`.
         positive_share: the share of highlight frames in what a pass draws; None leaves it as it is.
         monitor: the validation metric whose best epoch is kept, such as `val_ap` or `val_precision`.
+        chunk_seconds: of a video that stay together when some are held back from the picture network; longer than the
+            longest video keeps whole clips together.
         sequence: the recurrent network over sound and motion, `gru` or `lstm`, whose scores are the run's; `none`
             leaves the scores to the picture network.
         seed: of split, sampling, augmentation and initial weights.
@@ -114,7 +117,8 @@ def train(
     # What is left at its default does not make a run of an earlier version count as another.
     chosen_options = {"classes": classes and list(classes), "head": head and list(head), "learning_rate": learning_rate}
     chosen_options |= {"augment": augment, "rnn": rnn, "sound": sound}
-    defaults = (None, [], 1e-3, "all", "gru", "none")
+    chosen_options["chunk_seconds"] = chunk_seconds
+    defaults = (None, [], 1e-3, "all", "gru", "none", CHUNK_SECONDS)
     made_from |= {name: value for name, value in chosen_options.items() if value not in defaults}
     made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
     folder = project.model(run)
@@ -135,7 +139,7 @@ def train(
     if sound != "none":
         labelled = with_sound(project, labelled, fps=made.fps, heard=sound, progress=progress)
     fit(
-        split_frames(labelled.filter(pl.col("label") >= 0), seed=seed),
+        split_frames(labelled.filter(pl.col("label") >= 0), chunk_seconds=chunk_seconds, seed=seed),
         project.frames,
         folder,
         config=config,
