@@ -12,6 +12,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from hlkit import stages
+from hlkit.labels import read_labels
+from hlkit.project import Project
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RECIPES = sorted((ROOT / "notebooks" / "recipes").glob("*.ipynb"))
@@ -149,3 +153,21 @@ def test_footage_quality_runs_untouched_and_again(tmp_path):
     assert {"exposure.csv", "focus.csv"} <= {file.name for file in (tmp_path / "footage").iterdir()}
     again = execute(path, tmp_path)
     assert again.count("already done") == 6
+
+
+@pytest.mark.slow
+def test_the_face_cam_runs_untouched_and_again(tmp_path):
+    path = ROOT / "notebooks" / "recipes" / "face_cam.ipynb"
+    printed = execute(path, tmp_path)
+    project = Project(tmp_path / "faces")
+    assert stages.box(project, say=lambda line: None) == dict.fromkeys(("demo_a", "demo_b"), (0.465, 0.84, 0.535, 1.0))
+    found = {name: float(value) for name, value in re.findall(r"^ *(score|random) .*?(\d\.\d+)", printed, re.MULTILINE)}
+    assert found["score"] > 3 * found["random"]
+    kept = json.loads((project.model("face") / "config.json").read_text())
+    assert kept["model"]["box"] == [0.465, 0.84, 0.535, 1.0]
+    assert kept["training"]["monitor"] == "val_precision"
+    picked = read_labels(project.reel("demo_b", ".csv"))
+    assert 0 < (picked["end"] - picked["start"]).sum() <= 60
+    assert project.reel("demo_b").is_file()
+    again = execute(path, tmp_path)
+    assert again.count("already done") == 10

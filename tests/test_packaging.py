@@ -42,5 +42,5 @@ def test_a_wheel_brings_the_demo_recordings_and_the_page_of_the_widget(tmp_path)
     assert done.stdout.split() == [str(package / "__init__.py"), str(package / "demo_data")]
     for name in ("span_widget.js", "span_widget.css", "box_widget.js"):
         assert (package / "widgets" / name).read_bytes() == (ROOT / "hlkit" / "widgets" / name).read_bytes()
-    for name in ("demo_a.mp4", "demo_a.csv", "demo_b.mp4", "demo_b.csv", "LICENSE-FREEDOOM.txt"):
+    for name in ("demo_a.mp4", "demo_a.csv", "demo_b.mp4", "demo_b.csv", "demo_faces.txt", "LICENSE-FREEDOOM.txt"):
         assert (package / "demo_data" / name).read_bytes() == (ROOT / "data" / "demo" / name).read_bytes()
