@@ -16,14 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import ffmpeg
 import polars as pl
 
 from hlkit import stages
-from hlkit.labels import merge_spans, read_boxes, read_labels, write_labels
-from hlkit.project import Project, atomic_path
+from hlkit.labels import merge_spans, read_labels, write_labels
+from hlkit.project import Project
 from hlkit.sampling import Box, read_box
-from hlkit.video import probe, run_ffmpeg
+from hlkit.video import probe
 
 SIDE = 64
 
@@ -41,37 +40,15 @@ def event_labels(videos: list[Path], event: str, box: Box, target: Path) -> Path
     return target
 
 
-def both_in_one(video: Path, box: Box, target: Path) -> None:
-    """A recording of small pictures: above what is in the box, below the whole picture."""
-    source, (x0, y0, x1, y1) = ffmpeg.input(str(video)), box
-    parts = source.video.filter_multi_output("split")
-    face = parts[0].filter("crop", f"iw*{x1 - x0}", f"ih*{y1 - y0}", f"iw*{x0}", f"ih*{y0}")
-    halves = [part.filter("scale", 2 * SIDE, SIDE, flags="bicubic") for part in (face, parts[1])]
-    with atomic_path(target) as temporary:
-        pictures = ffmpeg.filter(halves, "vstack")
-        options = {"c:v": "libx264", "crf": 12, "preset": "veryfast", "c:a": "copy"}
-        run_ffmpeg(
-            ffmpeg.output(pictures, source.audio, str(temporary), **options),
-            seconds=probe(video).duration,
-            desc=target.stem,
-        )
-
-
 def prepare(project: Project, view: str, videos: list[Path], labels: Path, fps: str) -> None:
     """Bring recordings, labels and frames of one view into a project."""
-    boxes = read_boxes(labels)
     for video in videos:
-        source = video
-        if view == "both":
-            source = project.root / "made" / video.name
-            if not source.is_file():
-                both_in_one(video, boxes[video.stem], source)
-        stages.download(project, source, progress=False, say=quiet)
+        stages.download(project, video, progress=False, say=quiet)
     lengths = {video.stem: probe(video).duration for video in videos}
     spans = project.root / "spans.csv"
     write_labels(read_labels(labels, durations=lengths), spans)  # without the boxes
-    stages.label(project, labels if view == "face" else spans, say=quiet)
-    stages.frames(project, fps=fps, size=SIDE, progress=False, say=quiet)
+    stages.label(project, spans if view == "whole" else labels, say=quiet)
+    stages.frames(project, fps=fps, size=SIDE, whole_too=view == "both", progress=False, say=quiet)
     project.save_settings(window_seconds=1.0)
 
 

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from hlkit.faults import Hole, find_faults
 from hlkit.project import HlkitError
-from hlkit.sampling import TIMESTAMP_TOLERANCE, Box, Decoder, Decoding, sampled
+from hlkit.sampling import TIMESTAMP_TOLERANCE, Decoder, Decoding, Part, sampled
 from hlkit.shards import shard_name, write_shard
 from hlkit.video import FFmpegError, VideoInfo, open_ffmpeg
 
@@ -55,7 +55,7 @@ class Extraction:
     quality: int
     decoder: Decoder
     decoding: Decoding = "fast"
-    box: Box | None = None
+    box: Part | None = None
 
     def write(
         self, folder: Path, plan: Mapping[int, range], holes: Future[list[Hole]], bar: tqdm[Any]

@@ -28,10 +28,10 @@ from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, fo
 from hlkit.sampling import (
     HOLD_SECONDS,
     Accelerator,
-    Box,
     Decoder,
     Decoding,
-    check_box,
+    Part,
+    check_part,
     choose_accelerator,
     sampled,
 )
@@ -65,7 +65,7 @@ def extract_frames(
     quality: int = 3,
     start: float = 0.0,
     end: float | None = None,
-    box: Box | None = None,
+    box: Part | None = None,
     shard_seconds: int = 600,
     accelerator: Accelerator = "auto",
     decoding: Decoding = "fast",
@@ -86,7 +86,8 @@ def extract_frames(
         size: width and height of the square pictures, in pixels.
         quality: of the JPEGs, ffmpeg's `-q:v`: 2 (best) to 31.
         start, end: seconds; the frames with `start <= i / fps < end`, of the whole recording unless given.
-        box: the part of the picture, `x0, y0, x1, y1` from 0 to 1; the whole unless given.
+        box: the part of the picture, `x0, y0, x1, y1` from 0 to 1, or that with the whole picture (see
+            `hlkit.sampling.with_whole`); the whole unless given.
         shard_seconds: seconds of video in one shard.
         accelerator: decodes on the CPU, on an NVIDIA GPU, or on the faster of the two.
         decoding: "fast" saves the CPU work, "exact" keeps edges smooth, see `hlkit.sampling.sampled`.
@@ -120,7 +121,7 @@ def extract_frames(
         if part.stop > frames.start
     }
     settings = {"video": video_id, "source": fingerprint(video), "fps": str(rate), "size": size, "quality": quality}
-    settings |= {"box": box and list(check_box(box)), "decoding": decoding, "shard_seconds": shard_seconds}
+    settings |= {"box": box and list(check_part(box)), "decoding": decoding, "shard_seconds": shard_seconds}
     settings |= {"first": frames.start, "frames": frames.stop}
 
     def job() -> Extraction:
@@ -197,7 +198,7 @@ def stream_pictures(
     size: int,
     start: float = 0.0,
     end: float | None = None,
-    box: Box | None = None,
+    box: Part | None = None,
     accelerator: Accelerator = "cpu",
     decoding: Decoding = "fast",
     batch_size: int = 64,
@@ -243,7 +244,7 @@ def _raw_pictures(
     *,
     fps: Fraction,
     size: int,
-    box: Box | None,
+    box: Part | None,
     accelerator: Decoder,
     decoding: Decoding,
 ) -> Generator[np.ndarray, None, None]:

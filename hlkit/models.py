@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hlkit.backbones import Backbone
 from hlkit.project import HlkitError
-from hlkit.sampling import OWN, Box, Own, check_box
+from hlkit.sampling import Own, Part, check_part
 from hlkit.sound import LEVELS, Heard
 from hlkit.video import frame_rate
 
@@ -37,7 +37,8 @@ class ModelConfig:
         size: side of the square pictures, pixels.
         fps: frames per second, an exact fraction as text ("3", "30000/1001"); int and Fraction are taken too.
         box: the part of the recording's picture that they show, `x0, y0, x1, y1` from 0 to 1; None for the whole, "own"
-            for a part that each recording has elsewhere.
+            for a part that each recording has elsewhere. With the whole picture below it: eight numbers (see
+            `hlkit.sampling.with_whole`), or "own+whole".
         num_frames_per_clip: frames a clip holds ("clip" only).
         rnn, bidirectional, hidden_size: the recurrent part ("clip" only).
         head: widths of layers between the features and the logits, such as (1000, 500); none, unless given.
@@ -49,7 +50,7 @@ class ModelConfig:
     classes: tuple[str, ...] = ("background", "highlight")
     size: int = 128
     fps: str = "3"
-    box: Box | Own | None = None
+    box: Part | Own | None = None
     num_frames_per_clip: int = 8
     rnn: RNNKind = "gru"
     bidirectional: bool = True
@@ -61,8 +62,10 @@ class ModelConfig:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "head", tuple(self.head))
         object.__setattr__(self, "fps", str(frame_rate(self.fps)))
-        if self.box is not None and self.box != OWN:
-            object.__setattr__(self, "box", check_box(self.box))
+        if self.box is not None and not isinstance(self.box, str):
+            object.__setattr__(self, "box", check_part(self.box))
+        elif self.box not in (None, *get_args(Own)):
+            raise HlkitError(f"box is {self.box!r}; four numbers, {' and '.join(get_args(Own))} are allowed.")
         for name, kinds in (("kind", Kind), ("rnn", RNNKind), ("sound", Heard)):
             value, allowed = getattr(self, name), get_args(kinds)
             if value not in allowed:

@@ -28,7 +28,7 @@ from hlkit.frames import stream_pictures
 from hlkit.models import Model, ModelConfig, RNNClassifier
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.records import first_faulty_row
-from hlkit.sampling import OWN, WHOLE_PICTURE, Accelerator, Box
+from hlkit.sampling import WHOLE_PICTURE, Accelerator, Part, as_learned, box_of
 from hlkit.sound import LEVELS, Heard, log_mel, second_levels
 from hlkit.video import frame_count, frame_rate, probe
 
@@ -42,7 +42,7 @@ def predict(
     start: float = 0.0,
     end: float | None = None,
     duration: float | None = None,
-    box: Box | None = None,
+    box: Part | None = None,
     batch_size: int = 64,
     device: str | torch.device = "auto",
     accelerator: Accelerator = "auto",
@@ -73,12 +73,13 @@ def predict(
         HlkitError: when the stretch is empty or outside of the recording, the recording cannot be read, or the model
             needs a box and there is none.
     """
-    part = box or config.box
-    if part == OWN:
+    learned = config.box
+    if isinstance(learned, str) and box is None:
         raise HlkitError(
             "The model learned from a part of the picture that each recording has elsewhere. Say where it is here: a "
             "box (--box X0,Y0,X1,Y1)."
         )
+    part = learned if box is None else box if learned is None else as_learned(box_of(box), learned)
     length, rate = probe(video).duration, config.frame_rate
     wanted = plan_frames(config, length, start=start, end=end, duration=duration)
     # Context on either side, so that a clip at a border of the stretch is the clip that the whole recording has there.
@@ -94,7 +95,7 @@ def predict(
         video,
         fps=rate,
         size=config.size,
-        box=None if part == WHOLE_PICTURE else part,
+        box=None if part == WHOLE_PICTURE or isinstance(part, str) else part,
         start=float(read.start / rate),
         end=min(length, float(read.stop / rate)),
         accelerator=accelerator,

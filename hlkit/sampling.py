@@ -32,10 +32,13 @@ Decoder = Literal["cpu", "cuda"]
 Accelerator = Literal["auto", "cpu", "cuda"]
 Decoding = Literal["exact", "fast"]
 Box = tuple[float, float, float, float]
-# What a model shows that learned from a part of the picture which every recording has elsewhere.
-Own = Literal["own"]
-OWN: Own = "own"
 WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
+# A box, or a box and the whole picture, `(*box, *WHOLE_PICTURE)`: one above the other in one square picture.
+Part = Box | tuple[float, float, float, float, float, float, float, float]
+# What a model shows that learned from a box which every recording has elsewhere, without or with the whole picture.
+Own = Literal["own", "own+whole"]
+OWN: Own = "own"
+OWN_AND_WHOLE: Own = "own+whole"
 
 # Matroska and FLV round timestamps to a millisecond; without this a picture that starts at 2/3 s, written as 0.667, is
 # missed there. It is less than half a source frame up to 500 frames a second.
@@ -64,7 +67,7 @@ def sampled(
     fps: str | float | Fraction,
     size: int,
     start: float | Fraction = 0.0,
-    box: Box | None = None,
+    box: Part | None = None,
     accelerator: Decoder = "cpu",
     decoding: Decoding = "exact",
     info: VideoInfo | None = None,
@@ -72,7 +75,8 @@ def sampled(
 ) -> Any:
     """An ffmpeg-python stream whose picture `n` is the one on screen at `start + n / fps`, made `size` x `size`.
 
-    The whole picture, or the part inside `box` (`x0, y0, x1, y1`, each 0 to 1), is squashed to a square. After the end
+    The whole picture, or the part inside `box` (`x0, y0, x1, y1`, each 0 to 1), is squashed to a square; of a box with
+    the whole picture (`with_whole`), the box makes the upper half and the whole picture the lower one. After the end
     of the recording its last picture stays for `HOLD_SECONDS`. Give the stream an `.output(...)` and pass that to
     `open_ffmpeg` or `run_ffmpeg`. With `info`, from `probe(path)`, the file need not be looked at once more;
     `colours="full range"` stretches them in the same step.
@@ -93,7 +97,7 @@ def sampled(
     if start < 0:
         raise HlkitError(f"The start is {float(start):g} s. Give 0 or more.")
     if box is not None:
-        check_box(box)
+        box = check_part(box)
     if decoding not in get_args(Decoding):
         raise HlkitError(f"The decoding is '{decoding}'; exact and fast are allowed.")
     options = _input_options(path, float(start), accelerator, info)
@@ -113,11 +117,21 @@ def sampled(
             stream = stream.filter("scale_cuda", width, height, interp_algo="bilinear", format="nv12")
         stream = stream.filter("hwdownload").filter("format", "nv12")
         stream = stream.filter("tpad", stop_mode="clone", stop_duration=HOLD_SECONDS)  # older ones refuse GPU pictures
-    if box is not None:
-        x0, y0, x1, y1 = box
-        stream = stream.filter("crop", f"iw*{x1 - x0:.6f}", f"ih*{y1 - y0:.6f}", f"iw*{x0:.6f}", f"ih*{y0:.6f}")
     stretched = {"out_range": "full"} if colours == "full range" else {}
-    return stream.filter("scale", size, size, flags="bicubic", **stretched)
+    if box is None or len(box) == 4:
+        return _cropped(stream, box).filter("scale", size, size, flags="bicubic", **stretched)
+    # Twice the size first: halves of pictures whose colours have half their resolution need even heights.
+    both = stream.filter_multi_output("split")
+    parts = (_cropped(both[0], box[:4]), both[1])
+    halves = [part.filter("scale", 2 * size, size + size % 2, flags="bicubic") for part in parts]
+    return ffmpeg.filter(halves, "vstack").filter("scale", size, size, flags="bicubic", **stretched)
+
+
+def _cropped(stream: Any, box: Box | None) -> Any:
+    if box is None:
+        return stream
+    x0, y0, x1, y1 = box
+    return stream.filter("crop", f"iw*{x1 - x0:.6f}", f"ih*{y1 - y0:.6f}", f"iw*{x0:.6f}", f"ih*{y0:.6f}")
 
 
 def decodes_in_one_thread(info: VideoInfo, cores: int) -> bool:
@@ -139,6 +153,33 @@ def check_box(box: Sequence[float]) -> Box:
         raise HlkitError(f"The box is {tuple(box)}. Give x0,y0,x1,y1 from 0 to 1, with x0 < x1 and y0 < y1.")
     x0, y0, x1, y1 = map(float, box)
     return x0, y0, x1, y1
+
+
+def with_whole(box: Box) -> Part:
+    """A box and the whole picture, one above the other in one square picture."""
+    return (*box, *WHOLE_PICTURE)
+
+
+def check_part(part: Sequence[float]) -> Part:
+    """A box, or a box and the whole picture.
+
+    Raises:
+        HlkitError: when it is none of these.
+    """
+    if len(part) == 8 and tuple(part[4:]) == WHOLE_PICTURE:
+        return with_whole(check_box(part[:4]))
+    return check_box(part)
+
+
+def box_of(part: Part) -> Box:
+    """The box alone."""
+    return check_box(part[:4])
+
+
+def as_learned(box: Box, learned: Part | Own) -> Part:
+    """A recording's box in the form in which a model learned: with the whole picture or without."""
+    has_whole = learned == OWN_AND_WHOLE or (learned != OWN and len(learned) == 8)
+    return with_whole(box) if has_whole else box
 
 
 def read_box(text: str) -> Box:

@@ -155,6 +155,38 @@ def test_a_box_that_frames_are_given_is_kept(project):
     assert frames(project) == ["left: frames already done.", "right: frames already done."]
 
 
+def stored(project, video, time):
+    """The stored picture of a time, as grey values of its quarters: above left and right, below left and right."""
+    reader, index = FrameReader(project.frames), read_index(project.frames / video)
+    row = index.filter(pl.col("time") == time).select("video", "shard", "offset", "size").row(0)
+    grey = np.asarray(Image.open(io.BytesIO(reader.read(*row))).convert("L")).astype(float)
+    return [float(part.mean()) for half in np.split(grey, 2) for part in np.split(half, 2, axis=1)]
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_the_whole_picture_goes_below_the_box(project, size):
+    for side, part in BOXES.items():
+        stages.box(project, part, videos=[side], say=quiet)
+    said = []
+    stages.frames(project, size=size, whole_too=True, progress=False, say=said.append)
+    assert said[1] == f"right: 180 frames of {size} px, 3 a second, box 0.5,0,1,1+whole."
+    if size % 2 == 0:
+        # At 16 s the face, on the right, is bright and the other half dark; at 5 s it is the other way round.
+        for time, expected in ((16.0, [232, 232, 40, 232]), (5.0, [40, 40, 232, 40])):
+            assert stored(project, "right", time) == pytest.approx(expected, abs=16)
+    assert views.same_frame_settings(project, ["right"]).box == (*BOXES["right"], *WHOLE_PICTURE)
+    assert views.same_frame_settings(project, ["left", "right"]).box == "own+whole"
+    views.check_boxes(project, ["left", "right"])
+    frames(project, videos=["left"])
+    with pytest.raises(HlkitError, match="The frames differ"):
+        views.same_frame_settings(project, ["left", "right"])
+
+
+def test_the_whole_picture_needs_a_box_to_go_with(project):
+    with pytest.raises(HlkitError, match="'left' has no box to go with its whole picture"):
+        frames(project, whole_too=True)
+
+
 def test_whole_pictures_and_parts_train_together_only_if_somebody_said_so(project):
     stages.box(project, BOXES["left"], videos=["left"], say=quiet)
     frames(project)
@@ -227,6 +259,27 @@ def test_a_model_of_crops_is_shown_each_videos_own(learned):
             scores = pl.read_parquet(learned.scores("face", side))
             is_face = truth(scores["time"], side)
             assert scores["score"].to_numpy()[is_face].min() > scores["score"].to_numpy()[~is_face].max()
+
+
+def test_a_model_of_crops_and_whole_pictures_is_shown_both(recordings, tmp_path):
+    made = Project(tmp_path / "both")
+    stages.download(made, [str(recordings / f"{side}.mp4") for side in BRIGHT], progress=False, say=quiet)
+    stages.label(made, recordings / "faces.txt", say=quiet)
+    stages.frames(made, size=16, whole_too=True, progress=False, say=quiet)
+    options = {"backbone": "measures", "epochs": 20, "learning_rate": 0.03, "sequence": "none", "augment": "none"}
+    stages.train(made, run="both", progress=False, say=quiet, **options)
+    assert load_model(made.model("both") / "model.ckpt")[1].box == "own+whole"
+    for stretch in ({}, {"start": 0, "end": 60}):
+        stages.infer(made, videos=["left"], redo=True, progress=False, say=quiet, **stretch)
+        scores = pl.read_parquet(made.scores("both", "left"))
+        is_face = truth(scores["time"], "left")
+        assert scores["score"].to_numpy()[is_face].min() > scores["score"].to_numpy()[~is_face].max()
+    # Of a file its box is enough.
+    found = stages.infer_files(
+        recordings / "right.mp4", model=made.model("both") / "model.ckpt", box=BOXES["right"], progress=False, say=quiet
+    )
+    is_face = truth(found.scores["time"], "right")
+    assert found.scores["score"].to_numpy()[is_face].min() > found.scores["score"].to_numpy()[~is_face].max()
 
 
 def test_a_model_of_crops_asks_where_the_face_is(learned, recordings, tmp_path):

@@ -68,6 +68,9 @@ def frames(
         str | None,
         typer.Option(metavar="X0,Y0,X1,Y1", help="The part of the picture, 0 to 1; kept, as by `hlkit box`."),
     ] = None,
+    whole_too: Annotated[
+        bool, typer.Option("--whole-too", help="Store the whole picture below the box, in one square picture.")
+    ] = False,
     accelerator: Annotated[Accelerator, typer.Option(help="cpu, cuda, or auto for the faster one.")] = "auto",
     decoding: Annotated[Decoding, typer.Option(help="fast, or exact: more work, smoother edges.")] = "fast",
     project: ProjectOption = DEFAULT_PROJECT,
@@ -83,6 +86,7 @@ def frames(
         start=start,
         end=end,
         box=None if box is None else read_box(box),
+        whole_too=whole_too,
         accelerator=accelerator,
         decoding=decoding,
         redo=redo,

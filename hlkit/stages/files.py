@@ -13,7 +13,7 @@ import polars as pl
 
 from hlkit.picture_folders import read_picture_list
 from hlkit.project import HlkitError, HlkitWarning, safe_id, write_text
-from hlkit.sampling import OWN, Box
+from hlkit.sampling import Box
 from hlkit.shares import class_shares, decide_classes, shares_text
 from hlkit.sorting import move_files, plan_moves, undo_moves
 from hlkit.sources import read_many
@@ -86,7 +86,7 @@ def infer_files(
         raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
     files = _files([sources] if isinstance(sources, (str, Path)) else sources)
     network, config = load_model(Path(model))
-    if config.box == OWN and box is None:
+    if isinstance(config.box, str) and box is None:
         raise HlkitError(
             "The model learned from a part of the picture that each recording has elsewhere. Say where it is in these "
             "files: a box (--box X0,Y0,X1,Y1)."

@@ -10,7 +10,16 @@ import polars as pl
 
 from hlkit.frames import extract_frames
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
-from hlkit.sampling import WHOLE_PICTURE, Accelerator, Box, Decoding, choose_accelerator, read_box
+from hlkit.sampling import (
+    WHOLE_PICTURE,
+    Accelerator,
+    Box,
+    Decoding,
+    Part,
+    choose_accelerator,
+    read_box,
+    with_whole,
+)
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done
 from hlkit.stages.views import keep_boxes, kept_box, own_box, shown_box
@@ -145,6 +154,7 @@ def frames(
     start: float | None = None,
     end: float | None = None,
     box: Box | None = None,
+    whole_too: bool = False,
     accelerator: Accelerator = "auto",
     decoding: Decoding = "fast",
     redo: bool = False,
@@ -161,6 +171,7 @@ def frames(
         start, end: of the stretch to store, in seconds; the whole recording unless given.
         box: the part of the picture to store, `x0, y0, x1, y1` from 0 to 1, such as a face cam; it is kept for these
             videos as `box` does. Unless given, the part that is kept, or the whole picture.
+        whole_too: store the whole picture with each video's box, one above the other in one square picture.
         accelerator: decode on the `cpu`, on the GPU (`cuda`), or `auto`matically on the faster of the two.
         decoding: `fast` saves the CPU a quarter of its work; `exact` keeps edges smooth (see `hlkit.sampling`).
         redo: store again.
@@ -172,8 +183,7 @@ def frames(
         keep_boxes(project, box, videos=videos, say=say)
     for video in chosen:
         source = project.video(video)
-        part = kept_box(project, video)
-        part = None if part == WHOLE_PICTURE else part
+        part = _stored_part(kept_box(project, video), video, whole_too)
         made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
         chosen_part = {"start": start, "end": end, "box": part and list(part), "decoding": decoding}
         # What is left at its default does not make frames of an earlier version count as others.
@@ -200,6 +210,16 @@ def frames(
         inside = "" if part is None else f", box {shown_box(part)}"
         say(f"{video}: {len(index):,} frames of {size} px, {fps} a second{inside}.")
     return chosen
+
+
+def _stored_part(kept: Box | None, video: str, whole_too: bool) -> Part | None:
+    if not whole_too:
+        return None if kept == WHOLE_PICTURE else kept
+    if kept is None:
+        raise HlkitError(
+            f"'{video}' has no box to go with its whole picture. Say it: `hlkit box X0,Y0,X1,Y1 --video {video}`."
+        )
+    return with_whole(kept)
 
 
 def box(

@@ -14,7 +14,7 @@ import polars as pl
 from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
-from hlkit.sampling import WHOLE_PICTURE
+from hlkit.sampling import WHOLE_PICTURE, box_of
 from hlkit.stages import tables, views
 from hlkit.stages.common import current_run, window_of
 from hlkit.stages.labelling import check_names, label_spans
@@ -222,7 +222,7 @@ def _widget(project: Project, video: str, *, classes: Sequence[str], **parts: An
         fps = float(frame_rate(settings.fps))
     pictures = None
     if settings is not None:
-        x0, y0, x1, y1 = settings.part or WHOLE_PICTURE
+        x0, y0, x1, y1 = box_of(settings.part or WHOLE_PICTURE)
         shown = aspect * (x1 - x0) / (y1 - y0)
         pictures = Pictures(project.frames, read_index(project.frames / video), aspect=shown)
     labels = {mark.label for mark in journal.marks.values()}

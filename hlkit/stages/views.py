@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 from hlkit.project import HlkitError, Project, write_text
 from hlkit.records import read_record
-from hlkit.sampling import OWN, WHOLE_PICTURE, Box, Own, check_box
+from hlkit.sampling import (
+    OWN,
+    OWN_AND_WHOLE,
+    WHOLE_PICTURE,
+    Box,
+    Own,
+    Part,
+    as_learned,
+    box_of,
+    check_box,
+    check_part,
+)
 from hlkit.stages.common import Say
 
 BY_HAND = "hand"
@@ -79,28 +90,32 @@ def keep_boxes(project: Project, box: Box, *, videos: Sequence[str] | None, say:
             say(f"{', '.join(own)}: another box is kept there, which stays. To change it, name the video (--video).")
 
 
-def shown_box(box: Box) -> str:
-    """A box as a person reads and types it."""
+def shown_box(box: Part | Own) -> str:
+    """A box as a person reads and types it, `+whole` where the whole picture goes with it."""
+    if isinstance(box, str):
+        return box
+    if len(box) == 8:
+        return f"{shown_box(box_of(box))}+whole"
     return "whole" if box == WHOLE_PICTURE else ",".join(f"{edge:g}" for edge in box)
 
 
 class FrameSettings(NamedTuple):
     """What a video's frames are: frames per second (an exact fraction as text), pixels, and part of the picture.
 
-    `box` is "own" where several videos are meant and each has its own.
+    `box` is "own" or "own+whole" where several videos are meant and each has its own.
     """
 
     fps: str
     size: int
-    box: Box | Own | None = None
+    box: Part | Own | None = None
 
     @property
-    def part(self) -> Box | None:
+    def part(self) -> Part | None:
         """The box, of one video's frames."""
-        return None if self.box == OWN else self.box
+        return None if isinstance(self.box, str) else self.box
 
     def __str__(self) -> str:
-        inside = "" if self.box is None else f", box {self.box if self.box == OWN else shown_box(self.box)}"
+        inside = "" if self.box is None else f", box {shown_box(self.box)}"
         return f"{self.size} px, {self.fps} a second{inside}"
 
 
@@ -112,10 +127,12 @@ def frame_settings(project: Project, video: str) -> FrameSettings | None:
     return FrameSettings(made["fps"], made["size"], read_box_value(made))
 
 
-def read_box_value(made: Mapping[str, Any]) -> Box | Own | None:
+def read_box_value(made: Mapping[str, Any]) -> Part | Own | None:
     """The `box` of a record or of a model's settings."""
     box = made.get("box")
-    return box if box in (None, OWN) else check_box(box)
+    if box in (None, OWN, OWN_AND_WHOLE):
+        return box
+    return check_part(box)
 
 
 def read_extraction(project: Project, video: str) -> dict[str, Any]:
@@ -129,8 +146,8 @@ def same_frame_settings(project: Project, videos: Sequence[str]) -> FrameSetting
     """What the frames of all these videos are; each may show a part of the picture of its own.
 
     Raises:
-        HlkitError: when frames are missing or differ, or some show a part and others the whole without anybody having
-            said so.
+        HlkitError: when frames are missing or differ, some show a part and others the whole without anybody having
+            said so, or only some show the whole beside the part.
     """
     settings: dict[str, FrameSettings] = {}
     for video in videos:
@@ -141,25 +158,29 @@ def same_frame_settings(project: Project, videos: Sequence[str]) -> FrameSetting
             made = made._replace(box=WHOLE_PICTURE)
         settings[video] = made
     boxes = {made.box for made in settings.values()}
-    if len({made._replace(box=None) for made in settings.values()}) > 1 or (None in boxes and len(boxes) > 1):
+    forms = {made._replace(box=made.part and as_learned(WHOLE_PICTURE, made.part)) for made in settings.values()}
+    if len(forms) > 1:
         shown = "; ".join(f"{video}: {made}" for video, made in settings.items())
-        whole = next((video for video, made in settings.items() if made.box is None), "")
-        hint = f" (or, where all of a picture is meant, `hlkit box whole --video {whole}`)" if len(boxes) > 1 else ""
+        whole = next((video for video, made in settings.items() if made.box is None), None)
+        meant = f" (or, where all of a picture is meant, `hlkit box whole --video {whole}`)"
+        hint = meant if whole and any(boxes) else ""
         raise HlkitError(f"The frames differ ({shown}). Make them alike with `hlkit frames --redo`{hint}.")
-    return settings[videos[0]]._replace(box=boxes.pop() if len(boxes) == 1 else OWN)
+    first = settings[videos[0]]
+    several = OWN_AND_WHOLE if first.part is not None and len(first.part) == 8 else OWN
+    return first._replace(box=boxes.pop() if len(boxes) == 1 else several)
 
 
 def check_boxes(project: Project, videos: Sequence[str]) -> None:
     """An `HlkitError` when the frames of a video show another part of the picture than was said since."""
     for video in videos:
         kept, made = kept_box(project, video), frame_settings(project, video)
-        if kept is not None and made is not None and (made.box or WHOLE_PICTURE) != kept:
+        if kept is not None and made is not None and box_of(made.part or WHOLE_PICTURE) != kept:
             raise HlkitError(
                 f"The box of '{video}' is {shown_box(kept)}, but its frames are {made}. Make them anew: `hlkit frames`."
             )
 
 
-def box_for(project: Project, video: str, box: Box | Own | None) -> Box | None:
+def box_for(project: Project, video: str, box: Part | Own | None) -> Part | None:
     """The part of a video's picture for a model with this `box`; None for a model of whole pictures.
 
     It is what was said of the video, or what its frames show, or what the model learned from. A model that learned from
@@ -172,12 +193,12 @@ def box_for(project: Project, video: str, box: Box | Own | None) -> Box | None:
         return None
     made = frame_settings(project, video)
     part = kept_box(project, video) or (made.part if made else None) or box
-    if part == OWN:
+    if isinstance(part, str):
         raise HlkitError(
             f"The model learned from a part of the picture, and where that is in '{video}' is not known. Say it: "
             f"`hlkit box X0,Y0,X1,Y1 --video {video}`, or draw it (`stages.box_picker`)."
         )
-    return part
+    return as_learned(box_of(part), box)
 
 
 def frames_fit(made: FrameSettings | None, wanted: FrameSettings) -> bool:
