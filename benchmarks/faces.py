@@ -64,7 +64,7 @@ def measure(project: Project, train: str, test: str, view: str, sound: str, netw
     stages.infer(project, videos=[test], run=run, progress=False, say=quiet)
     card = stages.score(project, run=run, videos=[test], say=quiet)
     for name, ap, smoothed, low, high in card.select("name", "ap", "ap_smoothed", "low", "high").iter_rows():
-        what = f"{view}, {sound}, {network}" if name == "score" else name
+        what = f"{view}, {sound}, {network}" if name == "hlkit" else name
         print(f"| {what} | {ap:.3f} | {smoothed:.3f} | {low:.3f} to {high:.3f} | {seconds:.0f} |", flush=True)
 
 

@@ -216,6 +216,14 @@ def test_the_boxes_of_a_label_file_become_the_videos(project, recordings, tmp_pa
     assert stages.box(project, say=quiet) == BOXES
 
 
+def test_a_file_that_has_another_box_now_changes_what_it_gave(project, tmp_path):
+    file = tmp_path / "one.txt"
+    for right in (0.9, 0.8):
+        file.write_text(f'right.mp4 "[0.5, 0, {right}, 1]" "(1, 2)"\n')
+        stages.label(project, file, say=quiet)
+        assert views.own_box(project, "right") == ((0.5, 0.0, right, 1.0), "import:one.txt")
+
+
 def test_a_box_of_a_line_is_of_the_video_that_was_asked_for(project, tmp_path):
     (tmp_path / "one.txt").write_text('raw-041.mp4 "[0.5, 0, 1, 1]" "(1, 2)"\n')
     with pytest.warns(UserWarning, match="it is taken for 'right', as asked"):
