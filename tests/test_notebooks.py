@@ -5,14 +5,16 @@ import json
 import os
 import re
 import runpy
+import shlex
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from typer.main import get_command
 
-from hlkit import stages
+from hlkit import cli, stages
 from hlkit.labels import read_labels
 from hlkit.project import Project
 
@@ -103,6 +105,19 @@ def test_the_package_knows_no_recipe():
     names = {word for path in RECIPES for word in (path.stem, "recipes/")}
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "hlkit").rglob("*.py")]
     assert not [name for name in names for text in texts if name in text]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_commands_of_a_page_are_ones_that_there_are(path):
+    page = path.with_suffix(".md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^ {4,}(hlkit .*?)(?: +#.*)?$", page, re.MULTILINE)
+    inline = re.findall(r"`(hlkit [^`]*)`", page)
+    commands = get_command(cli.app).commands
+    assert len(lines) + len(inline) > 5
+    for words in (shlex.split(line) for whole in (*lines, *inline) for line in whole.split(" && ")):
+        name, *given = words[1:]
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert {word for word in given if word.startswith("--")} <= known, words
 
 
 def execute(path, home, *, colab=False):

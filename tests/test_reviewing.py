@@ -158,6 +158,21 @@ def test_a_picture_network_learns_anew_from_the_answers_as_it_was_trained(copied
     assert said[-1] == "judge: 90 frames scored by other."
 
 
+def test_a_rounding_of_times_and_a_part_that_is_not_scored_change_nothing_else(copied):
+    copied.labels("judge").unlink()
+
+    def asked():
+        return stages.review(copied, videos=["judge"], limit=4, span_seconds=4, progress=False, say=quiet)
+
+    file, before = copied.scores("first", "judge"), asked()
+    whole = pl.read_parquet(file)
+    for shift in (1e-7, -1e-7):
+        whole.with_columns(pl.col("time") + shift).write_parquet(file)
+        assert asked().equals(before)
+    whole.filter(pl.col("time") < 30).write_parquet(file)
+    assert 0 < asked()["end"].max() <= 31
+
+
 def test_a_picture_network_that_does_not_say_how_it_was_trained_is_told(copied):
     options = {"backbone": "measures", "epochs": 1, "sequence": "none"}
     stages.train(copied, videos=["learn"], run="other", progress=False, say=quiet, **options)

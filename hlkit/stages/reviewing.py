@@ -194,7 +194,7 @@ def _known(project: Project, video: str, run: str, progress: bool, say: Say) -> 
     scores = tables.read_scores(project, video, run=run).drop_nulls("score").select("time", "score").sort("time")
     # Scores may have been taken at another rate: each stands until the next, and not beyond a gap.
     step = float(np.median(np.diff(scores["time"].to_numpy()))) if len(scores) > 1 else 0.0
+    scores = scores.with_columns(pl.col("time") - LEAST_STEP)
     rows = material.frames.with_row_index("row").sort("time")
-    both = rows.join_asof(scores, on="time", strategy="backward", tolerance=max(step - LEAST_STEP, LEAST_STEP))
-    both = both.drop_nulls("score")
+    both = rows.join_asof(scores, on="time", tolerance=max(step, 2 * LEAST_STEP)).drop_nulls("score")
     return both.select("video", "time", pl.col("score").cast(pl.Float32)), features[both["row"].to_numpy()]
