@@ -8,6 +8,7 @@ import runpy
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -112,11 +113,11 @@ def test_the_commands_of_a_page_are_ones_that_there_are(path):
     page = path.with_suffix(".md").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = re.findall(r"^ {4,}(hlkit .*?)(?: +#.*)?$", page, re.MULTILINE)
     inline = re.findall(r"`(hlkit [^`]*)`", page)
-    commands = get_command(cli.app).commands
+    application: Any = get_command(cli.app)
     assert len(lines) + len(inline) > 5
     for words in (shlex.split(line) for whole in (*lines, *inline) for line in whole.split(" && ")):
         name, *given = words[1:]
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        known = {option for parameter in application.commands[name].params for option in parameter.opts}
         assert {word for word in given if word.startswith("--")} <= known, words
 
 
