@@ -286,8 +286,11 @@ def test_a_model_of_crops_and_whole_pictures_is_shown_both(recordings, tmp_path)
     found = stages.infer_files(
         recordings / "right.mp4", model=made.model("both") / "model.ckpt", box=BOXES["right"], progress=False, say=quiet
     )
-    is_face = truth(found.scores["time"], "right")
-    assert found.scores["score"].to_numpy()[is_face].min() > found.scores["score"].to_numpy()[~is_face].max()
+    stages.infer(made, videos=["right"], start=0, end=60, progress=False, say=quiet)
+    own = pl.read_parquet(made.scores("both", "right"))
+    assert found.scores["score"].to_list() == own["score"].to_list()
+    assert views.box_for(made, "left", "own+whole") == (*BOXES["left"], *WHOLE_PICTURE)
+    assert views.box_for(made, "left", "own") == BOXES["left"]
 
 
 def test_a_model_of_crops_asks_where_the_face_is(learned, recordings, tmp_path):

@@ -99,7 +99,7 @@ class View {
         "div",
         { class: "hl-head" },
         element("strong", {}, this.model.get("title")),
-        element("span", { class: "hl-hint" }, "Drag a box over the face. After a click here, the keys work."),
+        element("span", { class: "hl-hint" }, "Drag a box over what counts, such as the face. After a click here, the keys work."),
       ),
       element("div", { class: "hl-box-stage" }, this.canvas, this.preview),
       element(
@@ -123,7 +123,7 @@ class View {
           "size",
           button("narrower", "⇧←", "The right edge to the left", keys("Shift+ArrowLeft")),
           button("wider", "⇧→", "The right edge to the right", keys("Shift+ArrowRight")),
-          button("lower", "⇧↑", "The lower edge up", keys("Shift+ArrowUp")),
+          button("shorter", "⇧↑", "The lower edge up", keys("Shift+ArrowUp")),
           button("taller", "⇧↓", "The lower edge down", keys("Shift+ArrowDown")),
         ),
         group("edges", ...this.numbers),
