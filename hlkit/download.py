@@ -58,12 +58,10 @@ def download(
     if known.kind == "channel":
         raise HlkitError(f"{known.link} is a channel. Give the link of one of its videos: `hlkit channel` lists them.")
     video = video_id or default_id(source)
-    if video != safe_id(video):
-        raise HlkitError(f"'{video}' can't be a video's id. Letters, digits, - _ and . can: '{safe_id(video)}'.")
     suffix = Path(known.name).suffix.lower() if known.kind == "file" else ".mp4"
     jumps = known.kind == "file" and find_jump(Path(known.name)) is not None
     target = folder / f"{video}{'.mkv' if jumps else suffix}"
-    _check_target(target, target.suffix)
+    check_target(target, video)
     folder.mkdir(parents=True, exist_ok=True)
     if jumps:
         about = _rewrite_file(Path(known.name), target, progress=progress)
@@ -76,15 +74,17 @@ def download(
     return target
 
 
-def _check_target(target: Path, suffix: str) -> None:
+def check_target(target: Path, video: str) -> None:
+    """Raise HlkitError unless `target` can become the recording of that id: its name, and what is beside it."""
+    suffix = target.suffix
+    if video != safe_id(video):
+        raise HlkitError(f"'{video}' can't be a video's id. Letters, digits, - _ and . can: '{safe_id(video)}'.")
     if suffix not in VIDEO_SUFFIXES:
         raise HlkitError(f"'{suffix}' is not the suffix of a video. These are: {', '.join(VIDEO_SUFFIXES)}.")
     for other in VIDEO_SUFFIXES:
         if other != suffix and target.with_suffix(other).exists():
-            name = f"{target.stem}{other}"
-            raise HlkitError(
-                f"The project already has a video '{target.stem}' ({name}). Choose another id, or delete it."
-            )
+            name = f"{video}{other}"
+            raise HlkitError(f"The project already has a video '{video}' ({name}). Choose another id, or delete it.")
 
 
 def _take_file(source: Path, target: Path, *, progress: bool) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def plan_runs(cuts: Sequence[Cut], segments: Sequence[Segment], *, margin: float
         touched = [number for number, each in enumerate(segments) if each.start < high and each.end > low]
         if not touched or cut.start >= segments[-1].end:
             length = format_time(segments[-1].end if segments else 0)
-            raise HlkitError(f"The cut {cut} lies behind the source's end, {length}. Cut from the local recording.")
+            raise HlkitError(f"The cut {cut} lies behind the source's end, {length}. Correct its times.")
         runs.append(range(touched[0], touched[-1] + 1))
     return runs
 

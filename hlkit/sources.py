@@ -1,23 +1,35 @@
-"""What a user asks for: one recording or several (a folder, a list of links), in which of the offered qualities."""
+"""What a user asks for: one recording or several (a folder, a list of links), in which of the offered qualities.
+
+A list may name stretches of recordings and what they show, as Kinetics' CSV does (Kay and others 2017, "The Kinetics
+Human Action Video Dataset"; a first row `label,youtube_id,time_start,time_end,split`, times in seconds). Such a stretch
+gets the id that Kinetics' own tools give it: `<id>_000012_000022`.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from typing import Literal, NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
 
-from hlkit.project import VIDEO_SUFFIXES, HlkitError, safe_id
+from hlkit.project import VIDEO_SUFFIXES, HlkitError, format_time, parse_time, safe_id
 
 # The model sees 128 pixels; 360 lines are enough for that, and a sixth of the bytes of 1080.
 ANALYSIS_HEIGHT = 360
 
-# Above this a table of links would be something else.
-MAX_LIST_BYTES = 1_000_000
+# Half a million rows of Kinetics take half of this; above it, a table of links would be something else.
+MAX_LIST_BYTES = 64_000_000
+
+# What a list's columns may be called, the first that is there counting.
+LINK_COLUMNS = ("link", "url", "path", "youtube_id")
+ID_COLUMNS = ("id", "video")
+START_COLUMNS, END_COLUMNS = ("start", "time_start"), ("end", "time_end")
+# A name and two times are an id of 80 signs at most.
+_STRETCH_NAME = 56
 
 ALLOWED = (
     "Give a video file, a folder of them or a list of links (.csv, .txt) on this computer, a Twitch VOD "
@@ -142,11 +154,38 @@ def is_playlist(source: str | Path) -> bool:
     return bool(re.match(r"/(@|channel/|c/|user/|playlist)", parts.path))
 
 
-def read_many(source: str | Path) -> list[tuple[str, str | None]]:
-    """The recordings in a folder (sorted by name), or in a list: each one's source, and its id where the list has one.
+class Wanted(NamedTuple):
+    """One thing asked for, as a folder or a list names it.
 
-    A list is a text file with one link or path a line, or a CSV with a column `link` (or `url`) and, if wished, `id`
-    (or `video`). Empty lines and lines that begin with `#` are passed over; paths are relative to the list's folder.
+    `source` is a link or a path; `video` the id it shall get (None: made from the source); `start` and `end` the
+    stretch of it in seconds (None: all of it); `label` what it shows, all of it (None: nobody said).
+    """
+
+    source: str
+    video: str | None = None
+    start: float | None = None
+    end: float | None = None
+    label: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id it gets; that of a stretch ends with its times."""
+        if self.video or self.start is None or self.end is None:
+            return self.video or default_id(self.source)
+        return f"{default_id(self.source)[:_STRETCH_NAME]}_{_six_digits(self.start)}_{_six_digits(self.end)}"
+
+
+def _six_digits(seconds: float) -> str:
+    return f"{seconds:010.3f}".removesuffix(".000")
+
+
+def read_many(source: str | Path) -> list[Wanted]:
+    """The recordings in a folder (sorted by name), or in a list.
+
+    A list is a text file with one link or path a line, or a CSV with a column `link` (or `url`, `path`, or `youtube_id`
+    as in Kinetics' CSV) and, if wished, `id` (or `video`), `start` and `end` (or `time_start` and `time_end`; seconds
+    or h:mm:ss; the start is 0 unless given), and `label`. Empty lines and lines that begin with `#` are passed over,
+    and so are rows that say the same again; paths are relative to the list's folder.
 
     Raises:
         HlkitError: when there is nothing in it, a line can't be read, or two recordings would get one id; names them.
@@ -154,32 +193,33 @@ def read_many(source: str | Path) -> list[tuple[str, str | None]]:
     path = Path(str(source).strip()).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != ".")
-        wanted: list[tuple[str, str | None]] = [(str(file), None) for file in files]
+        wanted = [Wanted(str(file)) for file in files]
         if not wanted:
             raise HlkitError(f"The folder {path} has no videos ({', '.join(VIDEO_SUFFIXES)}).")
     else:
-        wanted = _read_list(path)
+        wanted = list(dict.fromkeys(_read_list(path)))
     check_ids(wanted)
     return wanted
 
 
-def check_ids(wanted: Sequence[tuple[str, str | None]]) -> None:
+def check_ids(wanted: Sequence[Wanted]) -> None:
     """Refuse recordings of which one would take the other's place.
 
     Raises:
         HlkitError: names two that would get one id.
     """
-    seen: dict[str, str] = {}
-    for each, video in wanted:
-        name = video or default_id(each)
-        if name in seen:
-            raise HlkitError(
-                f"'{each}' and '{seen[name]}' would both get the id '{name}'. Give ids in a list, or rename."
-            )
-        seen[name] = each
+    seen: dict[str, Wanted] = {}
+    for each in wanted:
+        other = seen.get(each.id)
+        if other is not None and other != each and other[:4] == each[:4]:
+            raise HlkitError(f"'{each.id}' is {other.label} and {each.label} in the list. Give it one label.")
+        if other is not None:
+            both = f"'{each.source}' and '{other.source}'"
+            raise HlkitError(f"{both} would both get the id '{each.id}'. Give ids in a list, or rename.")
+        seen[each.id] = each
 
 
-def _read_list(path: Path) -> list[tuple[str, str | None]]:
+def _read_list(path: Path) -> list[Wanted]:
     if path.stat().st_size > MAX_LIST_BYTES:
         raise HlkitError(f"{path} is too large for a list of links. {ALLOWED}.")
     try:
@@ -188,23 +228,43 @@ def _read_list(path: Path) -> list[tuple[str, str | None]]:
         raise HlkitError(f"{path} is not a text file ({error}). Save the list as UTF-8 text.") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
     head = [name.strip().lower() for name in next(csv.reader([lines[0][1]]))] if lines else []
-    link = next((head.index(name) for name in ("link", "url") if name in head), None)
-    video = next((head.index(name) for name in ("id", "video") if name in head), None)
-    wanted = []
-    for number, line in lines if link is None else lines[1:]:
-        row = [line] if link is None else next(csv.reader([line]))
-        cells = [cell.strip() for cell in row] + [""] * len(head)
-        each, name = cells[link or 0], cells[video] if link is not None and video is not None else ""
-        beside = path.parent / each
-        each = str(beside) if _exists(beside) else each
+    is_table = any(name in head for name in LINK_COLUMNS)
+    wanted, faults = [], []
+    for number, line in lines[1:] if is_table else lines:
+        cells = dict(zip(head, next(csv.reader([line])), strict=False)) if is_table else {"link": line}
         try:
-            parse_source(each)
-        except HlkitError as error:
-            raise HlkitError(f"{path.name}, line {number}: {error}") from error
-        wanted.append((each, name or None))
+            wanted.append(_read_row({name: cell.strip() for name, cell in cells.items()}, path.parent))
+        except (HlkitError, ValueError) as error:
+            faults.append(f"line {number}: {error}")
+    if faults:
+        more = f" And {len(faults) - 1} more lines have faults." if len(faults) > 1 else ""
+        raise HlkitError(f"{path.name}, {faults[0]}{more}")
     if not wanted:
         raise HlkitError(f"The list {path} is empty. Write one link a line, or a CSV with a column 'link'.")
     return wanted
+
+
+def _read_row(cells: Mapping[str, str], folder: Path) -> Wanted:
+    def cell(names: Sequence[str]) -> str:
+        return next((cells[name] for name in names if name in cells), "")
+
+    link = cell(LINK_COLUMNS[:-1])
+    if not link and cells.get("youtube_id"):
+        link = f"https://www.youtube.com/watch?v={quote(cells['youtube_id'], safe='')}"
+    source = str(folder / link) if _exists(folder / link) else link
+    parse_source(source)
+    start, end = (parse_time(text) if (text := cell(names)) else None for names in (START_COLUMNS, END_COLUMNS))
+    if end is None and start:
+        raise ValueError(f"the stretch begins at {format_time(start)} and has no end; give one, or leave out both")
+    if end is not None and not 0 <= (start := start or 0.0) < end:
+        raise ValueError(f"the stretch from {start:g} to {end:g} s can't be; give 0 <= start < end")
+    return Wanted(
+        source,
+        cell(ID_COLUMNS) or None,
+        start if end is not None else None,
+        end,
+        " ".join(cells.get("label", "").split()) or None,
+    )
 
 
 def rank_renditions(offered: Sequence[Rendition], quality: str) -> list[Rendition]:

@@ -171,7 +171,9 @@ def _duration(container: InputContainer, stream: VideoStream, start: float) -> f
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - start
     # Matroska states the length of the longest stream; most writers add each stream's own as a tag.
     if re.fullmatch(r"\d+:\d\d:\d\d(\.\d+)?", tag := stream.metadata.get("DURATION", "")):
-        return parse_time(tag)
+        # ffmpeg's tag says when the stream ends on the container's clock, mkvmerge's how long it lasts.
+        is_end = container.metadata.get("ENCODER", "").startswith("Lavf")
+        return parse_time(tag) - (start if is_end else 0.0)
     if container.duration is not None:
         return container.duration / 1_000_000
     ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux(stream) if p.pts is not None]

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.cookiejar import Cookie
 from pathlib import Path
@@ -37,6 +37,9 @@ WAITS = (2.0, 10.0, 30.0, 60.0)
 MISSING_SECONDS = 5
 MISSING_SHARE = 0.02
 
+# What yt-dlp's readers of pages raise, besides its own errors, when a page is not as they know it.
+MISREADINGS = (LookupError, AttributeError, TypeError, ValueError, AssertionError)
+
 # Reasons of yt-dlp's that may be gone a moment later.
 PASSING = r"HTTP Error (429|5\d\d)|[Tt]imed out|[Cc]onnection|IncompleteRead|Remote end"
 OFFLINE = r"[Ff]ailed to resolve|Name or service not known|[Nn]etwork is unreachable|Connection refused"
@@ -48,13 +51,15 @@ _log = logging.getLogger(__name__)
 class Stream:
     """Where the pictures of a rendition lie (`url`), and its sound when that lies elsewhere.
 
-    `is_hls`: they are playlists. `headers` are what the site wants to be asked with.
+    `is_hls`: they are playlists. `headers` are what the site wants to be asked with. `about` is what is known of the
+    video, such as its title.
     """
 
     url: str
     sound_url: str | None
     is_hls: bool
     headers: Mapping[str, str]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def web_facts(link: str) -> dict[str, Any]:
@@ -153,15 +158,18 @@ def pick_formats(facts: Mapping[str, Any], quality: str) -> tuple[str, list[dict
     return name, [picked]
 
 
-def find_stream(link: str) -> Stream:
-    """Where the best rendition of a video lies now. Such addresses are good for hours, so they are not stored.
+def find_stream(link: str, quality: str = "source") -> Stream:
+    """Where a rendition of a video lies now. Such addresses are good for hours, so they are not stored.
 
     Raises:
-        HlkitError: as `web_facts` does.
+        HlkitError: as `web_facts` does, or when the quality is not offered.
     """
-    picture, *sound = pick_formats(web_facts(link), "source")[1]
+    facts = web_facts(link)
+    name, (picture, *sound) = pick_formats(facts, quality)
     is_hls = str(picture.get("protocol")).startswith("m3u8")
-    return Stream(picture["url"], sound[0]["url"] if sound else None, is_hls, picture.get("http_headers") or {})
+    about = read_web_facts(facts) | {"quality": name}
+    headers = picture.get("http_headers") or {}
+    return Stream(picture["url"], sound[0]["url"] if sound else None, is_hls, headers, about)
 
 
 def _with_pictures(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -326,6 +334,8 @@ def _failing_plainly(work: Callable[[], Any], link: str) -> Any:
         except YoutubeDLError as error:
             # No cause is kept: yt-dlp's exceptions hold the requests that were sent, cookies and all.
             reason = _plain(str(error))
+        except MISREADINGS as error:
+            reason = _plain(f"{type(error).__name__}: {error}; it may not know how this site is made now")
         if not re.search(PASSING, reason):
             break
         time.sleep(_wait(attempt))

@@ -8,6 +8,7 @@ from hlkit.project import HlkitError, safe_id
 from hlkit.sources import (
     Rendition,
     Source,
+    Wanted,
     default_id,
     is_many,
     parse_source,
@@ -87,7 +88,7 @@ def test_a_folder_is_its_videos(tmp_path):
     for name in ("b.mp4", "a.MKV", ".hidden.mp4", "notes.txt", "c.json"):
         (tmp_path / name).touch()
     assert is_many(tmp_path)
-    assert read_many(tmp_path) == [(str(tmp_path / "a.MKV"), None), (str(tmp_path / "b.mp4"), None)]
+    assert read_many(tmp_path) == [Wanted(str(tmp_path / "a.MKV")), Wanted(str(tmp_path / "b.mp4"))]
     (tmp_path / "a.mp4").touch()
     with pytest.raises(HlkitError, match="would both get the id 'a'"):
         read_many(tmp_path)
@@ -100,7 +101,7 @@ def test_a_list_as_text(tmp_path):
     (tmp_path / "here.mp4").touch()
     (tmp_path / "list.txt").write_text("# my streams\n1234567\n\nhttps://youtu.be/dQw4w9WgXcQ?a,b\nhere.mp4\n")
     assert is_many(tmp_path / "list.txt")
-    expected = [("1234567", None), ("https://youtu.be/dQw4w9WgXcQ?a,b", None), (str(tmp_path / "here.mp4"), None)]
+    expected = [Wanted("1234567"), Wanted("https://youtu.be/dQw4w9WgXcQ?a,b"), Wanted(str(tmp_path / "here.mp4"))]
     assert read_many(tmp_path / "list.txt") == expected
 
 
@@ -108,7 +109,11 @@ def test_a_list_as_text(tmp_path):
 def test_a_list_as_csv(tmp_path, head):
     before = "x," if head.startswith("when") else ""
     (tmp_path / "list.csv").write_text(f"\ufeff{head}\n{before}1234567,saturday\n{before}7654321,\n{before}7654322\n")
-    assert read_many(tmp_path / "list.csv") == [("1234567", "saturday"), ("7654321", None), ("7654322", None)]
+    assert read_many(tmp_path / "list.csv") == [
+        Wanted("1234567", "saturday"),
+        Wanted("7654321"),
+        Wanted("7654322"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +125,59 @@ def test_a_list_as_csv(tmp_path, head):
         (b"1234567\nnothing.mp4\n", "list.csv, line 2: 'nothing.mp4' is neither"),
         (b"link,id\n1234567,a\n7654321,a\n", "'7654321' and '1234567' would both get the id 'a'"),
         (b"\xff\xfe1\x00", "is not a text file"),
-        (b"1" * 1_000_001, "too large"),
+        (b"link,label,end\n1234567,a,3\n1234567,b,3\n", "'1234567_000000_000003' is a and b in the list"),
+        (b"link,start\n1234567,0:00:12\n", "line 2: the stretch begins at 0:00:12 and has no end"),
+        (b"link,start,end\n1234567,3,2\n1234567,1:2,3\n", "line 2: .* 3 to 2 s can't be.* And 1 more lines have"),
+        (b"link,start,end\n1234567,1:30,2\n", "line 2: '1:30' is not a time.*write '0:1:30'"),
+        (b"label,youtube_id,time_start,time_end,split\ndancing,,1,2,train\n", "line 2: '' is neither a file"),
     ],
 )
 def test_lists_that_can_not_be_read(tmp_path, content, says):
     (tmp_path / "list.csv").write_bytes(content)
     with pytest.raises(HlkitError, match=says):
         read_many(tmp_path / "list.csv")
+
+
+def test_a_list_that_is_too_large(tmp_path):
+    with (tmp_path / "list.csv").open("wb") as file:
+        file.truncate(64_000_001)
+    with pytest.raises(HlkitError, match="too large for a list"):
+        read_many(tmp_path / "list.csv")
+
+
+def test_a_list_of_stretches_as_kinetics_has_it(tmp_path):
+    rows = ["dancing  ballet,-sAbCdEfGhI,12,22,train", '"golf, putting",dQw4w9WgXcQ,0,2.5,train']
+    # The same row twice is the same stretch.
+    text = "\n".join(["label,youtube_id,time_start,time_end,split", *rows, rows[0]])
+    (tmp_path / "list.csv").write_text(text)
+    watch = "https://www.youtube.com/watch?v="
+    wanted = read_many(tmp_path / "list.csv")
+    assert wanted == [
+        Wanted(f"{watch}-sAbCdEfGhI", None, 12.0, 22.0, "dancing ballet"),
+        Wanted(f"{watch}dQw4w9WgXcQ", None, 0.0, 2.5, "golf, putting"),
+    ]
+    assert [each.id for each in wanted] == ["sAbCdEfGhI_000012_000022", "dQw4w9WgXcQ_000000_000002.500"]
+
+
+def test_stretches_and_labels_of_any_list(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.csv").write_text(
+        "path,start,end,label,id\na.mp4,,0:00:03,jump,\na.mp4,,,walk,\na.mp4,1,2,,mine\n"
+    )
+    file = str(tmp_path / "a.mp4")
+    wanted = read_many(tmp_path / "list.csv")
+    assert wanted == [
+        Wanted(file, None, 0.0, 3.0, "jump"),
+        Wanted(file, None, None, None, "walk"),
+        Wanted(file, "mine", 1.0, 2.0, None),
+    ]
+    assert [each.id for each in wanted] == ["a_000000_000003", "a", "mine"]
+
+
+@given(st.from_regex(r"[A-Za-z0-9_-]{1,90}", fullmatch=True), st.floats(0, 1e5), st.floats(0.001, 1e4))
+def test_the_id_of_a_stretch_is_safe(name, start, length):
+    each = Wanted(f"https://youtu.be/{name}", None, start, start + length)
+    assert each.id == safe_id(each.id)
 
 
 def test_one_link_or_file_is_not_many(tmp_path):

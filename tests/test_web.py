@@ -156,6 +156,16 @@ def test_what_is_no_video(site, videos, path, says):
     assert left(videos) == []
 
 
+def test_a_page_that_yt_dlp_misreads_is_one_sentence(monkeypatch):
+    """Its readers of pages raise whatever a missing part leads to, for a removed video as for a new design."""
+    monkeypatch.setattr(web, "WAITS", (0.0,))
+    with pytest.raises(
+        HlkitError, match=r"a\.org/v can't be downloaded\. yt-dlp says: IndexError: list index"
+    ) as caught:
+        web._failing_plainly(lambda: [][0], "https://a.org/v")
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
 def test_no_network_is_said_in_plain_words(videos, monkeypatch):
     monkeypatch.setattr(web, "WAITS", (0.0,))
     with pytest.raises(HlkitError, match=r"Is this computer connected to the internet\?$"):

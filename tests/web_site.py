@@ -10,6 +10,7 @@ from pathlib import Path
 KINDS = {
     ".m3u8": "application/vnd.apple.mpegurl",
     ".mp4": "video/mp4",
+    ".mkv": "video/x-matroska",
     ".ts": "video/mp2t",
     ".rss": "application/rss+xml",
 }

@@ -29,8 +29,8 @@ def download(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Files, folders, lists of links (.csv, .txt), Twitch VODs (link or number), clips or channels, "
-            "links to other video sites.",
+            help="Files, folders, lists of links (.csv, .txt), of stretches with their labels too (Kinetics' CSV), "
+            "Twitch VODs (link or number), clips or channels, links to other video sites.",
         ),
     ],
     video: Annotated[str | None, typer.Option("--video", metavar="ID", help="The id it gets in the project.")] = None,
@@ -38,13 +38,19 @@ def download(
         str, typer.Option(help="analysis (about 360p), source (the best), or a name such as 720p60.")
     ] = "analysis",
     limit: Annotated[int, typer.Option(min=1, help="Of a channel, the newest so many.")] = 1,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="LABEL", help="Of a list with labels, those of this one (repeatable)."),
+    ] = None,
     chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Take the chat of Twitch VODs too.")] = True,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Bring recordings into the project."""
-    stages.download(Project(project), sources, video=video, quality=quality, limit=limit, chat=chat, redo=redo)
+    stages.download(
+        Project(project), sources, video=video, quality=quality, limit=limit, classes=classes, chat=chat, redo=redo
+    )
 
 
 @example(app, "channel streamer --limit 5")

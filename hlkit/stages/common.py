@@ -14,6 +14,8 @@ DEFAULT_EPOCHS = 12
 # Of a picture network that has no part in the scores: LIME has something to explain, and nobody waits for it.
 ASIDE_EPOCHS = 1
 DEFAULT_WINDOW_SECONDS = 30.0
+# A line for each of more videos than this would not be read.
+MANY = 20
 
 
 def already_done(project: Project, stage: str, name: str, made_from: Mapping[str, Any], redo: bool, say: Say) -> bool:
@@ -22,6 +24,15 @@ def already_done(project: Project, stage: str, name: str, made_from: Mapping[str
     if done:
         say(f"{name}: {stage} already done.")
     return done
+
+
+def told_each(count: int, say: Say) -> Say:
+    """What takes the line of each of `count` things: nothing where they are many, which are told of in one line."""
+    return say if count <= MANY else _unsaid
+
+
+def _unsaid(_: str) -> None:
+    pass
 
 
 def current_run(project: Project, run: str | None) -> str:

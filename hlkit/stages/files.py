@@ -290,7 +290,7 @@ def _files(sources: Sequence[str | Path]) -> dict[str, Path]:
     """The files by their ids, in order."""
     paths = []
     for source in map(Path, sources):
-        paths += [Path(file) for file, _ in read_many(source)] if source.is_dir() else [source]
+        paths += [Path(each.source) for each in read_many(source)] if source.is_dir() else [source]
     files: dict[str, Path] = {}
     for path in paths:
         if not path.is_file():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from tqdm.auto import tqdm
 
 from hlkit.frames import extract_frames
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time
@@ -20,9 +22,15 @@ from hlkit.sampling import (
     read_box,
     with_whole,
 )
+from hlkit.sources import Wanted, check_ids, is_many, is_playlist, parse_source, read_many
+from hlkit.spans import SPAN_SCHEMA
 from hlkit.stages import tables
-from hlkit.stages.common import Say, already_done
+from hlkit.stages.common import Say, already_done, told_each
+from hlkit.stages.labelling import take_labels
 from hlkit.stages.views import keep_boxes, kept_box, own_box, shown_box
+
+# More labels than this would not fit into an error.
+CLASSES_SAID = 20
 
 
 def download(
@@ -32,6 +40,7 @@ def download(
     video: str | None = None,
     quality: str = "analysis",
     limit: int = 1,
+    classes: Sequence[str] | None = None,
     chat: bool = True,
     redo: bool = False,
     progress: bool = True,
@@ -43,77 +52,107 @@ def download(
         project: where they go (`videos/<id>.mp4`, `<id>.json` and, with its chat, `<id>.chat.parquet`).
         sources: one or several of: a file, a folder of videos, a list of links (.csv or .txt, see
             `hlkit.sources.read_many`), the link or number of a Twitch VOD, the link of a Twitch clip, of a channel, or
-            of a video or playlist on another site.
+            of a video or playlist on another site. Where a list names stretches (Kinetics' CSV does), these alone are
+            fetched; where it says what they show, that becomes their label (`labels/<id>.csv`).
         video: the id of a single recording; made from the source unless given.
         quality: `analysis` (the rendition nearest to 360p), `source` (the best), or a name that is offered.
         limit: of a channel or playlist, the newest so many.
+        classes: of lists that say what their recordings show, those with one of these labels.
         chat: take the chat of Twitch VODs too; without it the download is finished all the same (HlkitWarning).
         redo: fetch again.
         progress: show a progress bar.
-        say: takes the lines for the user.
+        say: takes the lines for the user; of more than 20 recordings only those that did not come have one.
 
     Raises:
-        HlkitError: when one of them did not come; says which and why, after the others have been tried.
+        HlkitError: when one of them did not come; says which and why, after the others have been tried. Of lists of
+            stretches, which name other people's videos and always lack some, only when none came; else what lacks is
+            an HlkitWarning.
     """
     wanted = _expand([sources] if isinstance(sources, (str, Path)) else sources, limit)
+    if classes is not None:
+        wanted = _of_classes(wanted, classes)
     if video is not None:
         if len(wanted) != 1:
             raise HlkitError(
                 f"The id '{video}' fits one recording, not {len(wanted)}. Leave it out, or use a list with ids."
             )
-        wanted = [(wanted[0][0], video)]
-    videos, failures = [], []
-    for source, name in wanted:
+        wanted = [(each._replace(video=video), name) for each, name in wanted]
+    came, failures, tell = [], [], told_each(len(wanted), say)
+    for each, name in tqdm(wanted, desc="download", unit="video", disable=not progress or tell is say):
         try:
-            videos.append(_download_one(project, source, name, quality, chat, redo, progress, say))
+            video = _download_one(project, each, quality, chat, redo, progress and tell is say, tell)
+            came.append((video, each.label, name))
         except HlkitError as error:
             failures.append(error)
             if len(wanted) > 1:
-                say(f"{source}: {error}")
+                say(f"{each.id if each.end else each.source}: {error}")
+    _label(project, came, tell)
+    if tell is not say:
+        say(f"{len(came)} of {len(wanted)} recordings are here.")
     if failures and len(wanted) == 1:
         raise failures[0]
     if failures:
-        raise HlkitError(f"{len(failures)} of {len(wanted)} recordings did not come, the first because: {failures[0]}")
-    return videos
+        reason = f"{len(failures)} of {len(wanted)} recordings did not come, the first because: {failures[0]}"
+        if not came or not any(each.end for each, _ in wanted):
+            raise HlkitError(reason)
+        warnings.warn(reason, HlkitWarning, stacklevel=2)
+    return [video for video, _, _ in came]
 
 
-def _expand(sources: Sequence[str | Path], limit: int) -> list[tuple[str, str | None]]:
-    """Each recording's source, and its id where a list gives one."""
+def _expand(sources: Sequence[str | Path], limit: int) -> list[tuple[Wanted, str]]:
+    """Each recording that is asked for, and the name of the list that names it ("" for none)."""
     from hlkit.download import list_videos
-    from hlkit.sources import check_ids, is_many, is_playlist, read_many
 
-    wanted = []
+    wanted: list[tuple[Wanted, str]] = []
     for source in map(str, sources):
         if is_many(source):
-            wanted += read_many(source)
+            wanted += [(each, Path(source).name) for each in read_many(source)]
         elif is_playlist(source):
-            wanted += [(link, None) for link in list_videos(source, limit=limit)["link"]]
+            wanted += [(Wanted(link), "") for link in list_videos(source, limit=limit)["link"]]
         else:
-            wanted.append((source, None))
-    check_ids(wanted)
+            wanted.append((Wanted(source), ""))
+    check_ids([each for each, _ in wanted])
     return wanted
 
 
+def _of_classes(wanted: Sequence[tuple[Wanted, str]], classes: Sequence[str]) -> list[tuple[Wanted, str]]:
+    known = sorted({each.label for each, _ in wanted if each.label})
+    if unknown := sorted(set(classes) - set(known)):
+        listed = ", ".join(known[:CLASSES_SAID]) + (" ..." if len(known) > CLASSES_SAID else "") or "none"
+        raise HlkitError(f"Nothing in the lists is labelled {', '.join(unknown)}. Their labels are: {listed}.")
+    return [(each, name) for each, name in wanted if each.label in classes]
+
+
+def _label(project: Project, came: Sequence[tuple[str, str | None, str]], say: Say) -> None:
+    """Label recordings (id, label, name of the list), from end to end, with what their list says they show."""
+    for name in dict.fromkeys(name for _, label, name in came if label):
+        rows = [(video, 0.0, tables.length(project, video), label) for video, label, of in came if label and of == name]
+        spans = pl.DataFrame(rows, schema=SPAN_SCHEMA, orient="row")
+        take_labels(project, spans, videos=spans["video"].to_list(), name=name, say=say)
+
+
 def _download_one(
-    project: Project, source: str, video: str | None, quality: str, chat: bool, redo: bool, progress: bool, say: Say
+    project: Project, wanted: Wanted, quality: str, chat: bool, redo: bool, progress: bool, say: Say
 ) -> str:
     from hlkit.download import download as fetch
-    from hlkit.sources import default_id, parse_source
+    from hlkit.remote import download_stretch
 
-    video = video or default_id(source)
+    source, video = wanted.source, wanted.id
     made_from = {"source": source, "quality": quality}
-    if not already_done(project, "download", video, made_from, redo, say):
-        target = fetch(source, project.videos, video_id=video, quality=quality, progress=progress)
-        project.mark_done("download", video, made_from, [target, target.with_suffix(".json")])
+    stretch = {} if wanted.end is None else {"start": wanted.start or 0.0, "end": wanted.end}
+    if not already_done(project, "download", video, made_from | stretch, redo, say):
+        options: dict[str, Any] = {"video_id": video, "quality": quality, "progress": progress}
+        take = download_stretch if stretch else fetch
+        target = take(source, project.videos, **stretch, **options)
+        project.mark_done("download", video, made_from | stretch, [target, target.with_suffix(".json")])
         say(f"{video}: downloaded, {target.stat().st_size / 1e6:,.1f} MB.")
-    if chat and parse_source(source).kind == "vod":
+    if chat and not stretch and parse_source(source).kind == "vod":
         _download_chat(project, source, video, redo, progress, say)
     return video
 
 
 def _download_chat(project: Project, source: str, video: str, redo: bool, progress: bool, say: Say) -> None:
     from hlkit.chat import fetch_chat
-    from hlkit.sources import parse_source
 
     made_from, target = {"source": source}, project.chat(video)
     if already_done(project, "chat", video, made_from, redo, say):
@@ -181,17 +220,18 @@ def frames(
     chosen = tables.chosen_videos(project, videos)
     if box is not None:
         keep_boxes(project, box, videos=videos, say=say)
-    for video in chosen:
+    tell, stored = told_each(len(chosen), say), 0
+    for video in tqdm(chosen, desc="frames", unit="video", disable=not progress or tell is say):
         source = project.video(video)
         part = _stored_part(kept_box(project, video), video, whole_too)
         made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
         chosen_part = {"start": start, "end": end, "box": part and list(part), "decoding": decoding}
         # What is left at its default does not make frames of an earlier version count as others.
         made_from |= {name: value for name, value in chosen_part.items() if value not in (None, "fast")}
-        if already_done(project, "frames", video, made_from, redo, say):
+        if already_done(project, "frames", video, made_from, redo, tell):
             continue
         folder = project.frames / video
-        kind = choose_accelerator(source, accelerator, fps=fps, size=size, say=say)
+        kind = choose_accelerator(source, accelerator, fps=fps, size=size, say=tell)
         index = extract_frames(
             source,
             folder,
@@ -204,11 +244,15 @@ def frames(
             accelerator=kind,
             decoding=decoding,
             redo=redo,
-            progress=progress,
+            progress=progress and tell is say,
         )
         project.mark_done("frames", video, made_from, [project.index(video), *sorted(folder.glob("*.tar"))])
         inside = "" if part is None else f", box {shown_box(part)}"
-        say(f"{video}: {len(index):,} frames of {size} px, {fps} a second{inside}.")
+        tell(f"{video}: {len(index):,} frames of {size} px, {fps} a second{inside}.")
+        stored += 1
+    if tell is not say:
+        already = f" ({len(chosen) - stored} already done)" if stored < len(chosen) else ""
+        say(f"{len(chosen)} videos: frames of {size} px, {fps} a second{already}.")
     return chosen
 
 

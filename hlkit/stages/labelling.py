@@ -83,16 +83,7 @@ def label(
     named = spans["video"].unique(maintain_order=True).to_list() or ([video] if video else [])
     if spans.is_empty():
         say(f"{source} holds no labels.")
-    for name in named:
-        mine = spans.filter(pl.col("video") == name)
-        made_from = {"file": source.name, "spans": mine.write_csv(), "replaces": replace}
-        # With marks beside the file's, replacing them is not done.
-        is_there = project.labels(name).is_file() and not (replace and _has_more(project, name, mine))
-        if is_there and already_done(project, "label", f"{name}, {source.name}", made_from, redo, say):
-            continue
-        with alone(project, name):
-            _take(project, mine, name, source.name, replace, redo, say)
-        project.mark_done("label", f"{name}, {source.name}", made_from, [])
+    take_labels(project, spans, videos=named, name=source.name, replace=replace, redo=redo, say=say)
     for name, part in boxes.items():
         _take_box(project, name, part, source.name, replace, say)
     for other in tables.labelled_videos(project) if video is None else ():
@@ -104,6 +95,38 @@ def label(
         more = f" and {len(names) - LABELS_SAID} more" if len(names) > LABELS_SAID else ""
         say(f"The classes are {', '.join(names[:LABELS_SAID])}{more}. Others can be given for them (--class OLD=NEW).")
     return spans
+
+
+def take_labels(
+    project: Project,
+    spans: pl.DataFrame,
+    *,
+    videos: Sequence[str],
+    name: str,
+    replace: bool = False,
+    redo: bool = False,
+    say: Say = print,
+) -> None:
+    """Let the spans of a file that was read join the labels of these videos, by the rules of `label`.
+
+    Args:
+        project: must have the videos.
+        spans: columns of `SPAN_SCHEMA` and perhaps `origin`, checked.
+        videos: their ids.
+        name: of the file, without folders.
+        replace, redo, say: as for `label`.
+    """
+    spans = _with_origin(spans, import_origin(name))
+    for video in videos:
+        mine = spans.filter(pl.col("video") == video)
+        made_from = {"file": name, "spans": mine.write_csv(), "replaces": replace}
+        # With marks beside the file's, replacing them is not done.
+        is_there = project.labels(video).is_file() and not (replace and _has_more(project, video, mine))
+        if is_there and already_done(project, "label", f"{video}, {name}", made_from, redo, say):
+            continue
+        with alone(project, video):
+            _take(project, mine, video, name, replace, redo, say)
+        project.mark_done("label", f"{video}, {name}", made_from, [])
 
 
 def label_text(project: Project, text: str, *, video: str, say: Say = print) -> pl.DataFrame:
