@@ -6,7 +6,7 @@ that occur, each counting the same however rare it is; the accuracy of a guess i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,60 @@ def class_card(
 def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The share of rows whose most probable class is theirs, 0 to 1."""
     return float((np.asarray(probabilities).argmax(axis=1) == np.asarray(labels)).mean())
+
+
+def accuracy_interval(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    *,
+    base: npt.ArrayLike | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The 95 % interval of the accuracy over draws of rows; with `base`, of what it has more than those probabilities.
+
+    Args:
+        labels: int (n,).
+        probabilities: float (n, classes).
+        base: float (n, classes), of the same rows.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        (low, high), from 0 to 1, or with `base` from -1 to 1.
+    """
+    truth = np.asarray(labels)
+    right = (np.asarray(probabilities).argmax(axis=1) == truth).astype(np.float64)
+    if base is not None:
+        right -= np.asarray(base).argmax(axis=1) == truth
+    drawn = np.random.default_rng(seed).integers(0, truth.size, (resamples, truth.size))
+    low, high = np.quantile(right[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def side_by_side(cards: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Cards of `class_card` on the same rows in one table.
+
+    Args:
+        cards: by the name of what was judged.
+
+    Returns:
+        A row a class and `all`: `class`, `count`, `base_rate`, and for each name `<name>: ap`, `<name>: low`,
+        `<name>: high` and `<name>: right`, the share of the class's rows that was decided rightly.
+
+    Raises:
+        HlkitError: when the cards are of other classes or counts.
+    """
+    first, *others = cards.values()
+    if any(not card.select("class", "count").equals(first.select("class", "count")) for card in others):
+        raise HlkitError("The cards are of different classes or rows; judge all by the same.")
+    right = pl.when(pl.col("class") == ALL).then("precision").otherwise("recall")
+    figures = [
+        card.select(
+            *(pl.col(part).alias(f"{name}: {part}") for part in ("ap", "low", "high")), right.alias(f"{name}: right")
+        )
+        for name, card in cards.items()
+    ]
+    return pl.concat([first.select("class", "count", "base_rate"), *figures], how="horizontal")
 
 
 def confusion(labels: npt.ArrayLike, decided: npt.ArrayLike, classes: Sequence[str]) -> pl.DataFrame:

@@ -15,12 +15,12 @@ from hlkit.stages.files import (
     file_sheet,
     infer_files,
     join_decisions,
-    judge_files,
     sort,
     sort_files,
     unsort,
 )
 from hlkit.stages.intake import box, channel, download, frames
+from hlkit.stages.judged_files import compare_files, judge_files
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
 from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
 from hlkit.stages.learning import infer, train
@@ -30,7 +30,7 @@ from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.reviewing import relearn, review, review_chart
 from hlkit.stages.scorecard import report_pages, score
-from hlkit.stages.sorted_pictures import defects, pictures
+from hlkit.stages.sorted_pictures import changes, defects, pictures
 
 __all__ = [
     "ASIDE_EPOCHS",
@@ -42,8 +42,10 @@ __all__ = [
     "agree",
     "box",
     "box_picker",
+    "changes",
     "channel",
     "compare",
+    "compare_files",
     "contact_sheet",
     "decide_files",
     "defects",

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
-from hlkit.picture_folders import read_picture_list
 from hlkit.project import HlkitError, HlkitWarning, safe_id, write_text
 from hlkit.sampling import Box
 from hlkit.shares import class_shares, decide_classes, shares_text
@@ -60,7 +58,7 @@ def infer_files(
 ) -> FileScores:
     """Score video files with a model, wherever they lie; nothing is stored beside them unless asked for.
 
-    A file that can't be read is left out, with an HlkitWarning.
+    One of several files that can't be read is left out, with an HlkitWarning.
 
     Args:
         sources: files (`.mp4`, `.avi` and all else that ffmpeg reads) or folders of videos, which are searched.
@@ -75,13 +73,16 @@ def infer_files(
         say: takes a line for each file: the share of each class.
 
     Raises:
-        HlkitError: for a start without an end, two files of one name, no file, or none that could be read.
+        HlkitError: for a start without an end, an end and a duration, two files of one name, no file, or none that
+            could be read.
     """
     from hlkit.predict import at_rate, predict
     from hlkit.training import load_model
 
     if start is not None and end is None and duration is None:
         raise HlkitError(f"start={start:g} is given, but neither an end nor a duration. Give one of them.")
+    if end is not None and duration is not None:
+        raise HlkitError(f"end={end:g} and duration={duration:g} are both given; give one of them.")
     if keep_cut and end is None and duration is None:
         raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
     files = _files([sources] if isinstance(sources, (str, Path)) else sources)
@@ -107,6 +108,8 @@ def infer_files(
                 progress=progress and len(files) == 1,
             )
         except HlkitError as error:
+            if len(files) == 1:
+                raise
             warnings.warn(f"{file} is left out. {error}", HlkitWarning, stacklevel=2)
             continue
         tables.append(scores)
@@ -155,61 +158,6 @@ def join_decisions(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
         joined = joined.join(table.select("path", other="class"), on="path", how="inner", maintain_order="left")
         joined = joined.select("path", pl.concat_str("class", "other", separator=" "))
     return joined
-
-
-def judge_files(found: FileScores, truth: Path | str, *, say: Say = print) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """How well files were told apart, by what they truly are.
-
-    A file's probabilities are the means of its frames'. Files that the list does not name are left out.
-
-    Args:
-        found: from `infer_files`.
-        truth: a CSV with the columns `path,label`, or a folder with a folder of videos for each class.
-        say: takes a line for each card: the share decided rightly beside that of always naming the commonest class.
-
-    Returns:
-        Two cards as from `hlkit.class_metrics.class_card`: of the frames, and of the files. Intervals draw whole files.
-
-    Raises:
-        HlkitError: when the list names none of the files, or classes that the model does not know.
-    """
-    from hlkit.class_metrics import ALL, class_card
-    from hlkit.shares import class_probabilities
-
-    labels = _true_classes(Path(truth))
-    if unknown := set(labels.values()) - set(found.classes):
-        raise HlkitError(f"{truth} has {', '.join(sorted(unknown))}; the model knows {', '.join(found.classes)}.")
-    scores = found.scores.filter(pl.col("video").is_in(list(labels)))
-    if scores.is_empty():
-        raise HlkitError(f"{truth} names none of the files that were scored. Names without suffixes must be the same.")
-    names = scores["video"].unique(maintain_order=True).to_list()
-    place = {name: number for number, name in enumerate(names)}
-    group = np.array([place[video] for video in scores["video"]])
-    values = class_probabilities(scores, found.classes)
-    of_files = np.array([found.classes.index(labels[name]) for name in names])
-    means = np.stack([values[group == number].mean(axis=0) for number in range(len(names))])
-    cards = (
-        class_card(of_files[group], values, found.classes, groups=group),
-        class_card(of_files, means, found.classes),
-    )
-    for what, card in zip(("frames", "files"), cards, strict=True):
-        row = card.filter(pl.col("class") == ALL).row(0, named=True)
-        say(
-            f"{Path(truth).stem}: {row['count']:,} {what}: {row['precision']:.1%} right, the commonest class alone "
-            f"{row['base_rate']:.1%}; mean AP {row['ap']:.3f}."
-        )
-    return cards
-
-
-def _true_classes(truth: Path) -> dict[str, str]:
-    """The class of each file's id."""
-    if truth.is_dir():
-        files = [
-            (file, folder.name) for folder in sorted(truth.iterdir()) if folder.is_dir() for file in folder.iterdir()
-        ]
-    else:
-        files = [(Path(path), label) for path, label in read_picture_list(truth).iter_rows()]
-    return {safe_id(file.stem): label for file, label in files}
 
 
 def file_sheet(table: pl.DataFrame, *, title: str = "", pictures: int = 36) -> Figure:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
+from hlkit.changes import plan_changes, write_changes
 from hlkit.defects import plan_defects, write_defects
 from hlkit.labels import write_labels
 from hlkit.picture_folders import read_picture_folder, read_picture_list
@@ -100,6 +102,46 @@ def defects(
             write_text(folder / f"{each}.csv", table.write_csv(float_precision=5))
         project.mark_done("defects", name, made_from, [folder / f"{each}.csv" for each in lists])
         say(f"{name}: {len(made):,} {what} from {len(plan)} stretches in {folder}.")
+    return folder
+
+
+def changes(
+    project: Project,
+    video: Path | str,
+    *,
+    kinds: Sequence[str],
+    count: int = 120,
+    seconds: float = 2.5,
+    seed: int = 0,
+    redo: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> Path:
+    """Make clips with known changes over time out of a recording's pictures, see `hlkit.changes`. Returns their folder.
+
+    Args:
+        project: gets `changes/<id>`, with `clips.csv` (`path,label`) beside the clips.
+        video: the recording, of the project or elsewhere.
+        kinds: which changes, out of `hlkit.changes.CHANGES`.
+        count: how many clips.
+        seconds: length of a clip.
+        seed: of which still gets which change, and of what stands still.
+        redo: make them again.
+        progress: show a progress bar.
+        say: takes the lines for the user.
+    """
+    video = Path(video)
+    name = safe_id(video.stem)
+    folder = project.root / "changes" / name
+    made_from = {"video": fingerprint(video), "kinds": list(kinds), "count": count, "seconds": seconds, "seed": seed}
+    if not already_done(project, "changes", name, made_from, redo, say):
+        shutil.rmtree(folder, ignore_errors=True)
+        plan = plan_changes(probe(video).duration, changes=kinds, count=count, seed=seed)
+        made = write_changes(video, folder, plan, seconds=seconds, name=name, progress=progress)
+        made = made.with_columns(pl.col("path").map_elements(lambda path: Path(path).name, return_dtype=pl.String))
+        write_text(folder / "clips.csv", made.write_csv())
+        project.mark_done("changes", name, made_from, [folder / "clips.csv"])
+        say(f"{name}: {len(made):,} clips of {', '.join(kinds)} in {folder}.")
     return folder
 
 
