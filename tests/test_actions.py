@@ -166,6 +166,10 @@ def test_models_are_compared_on_files_by_any_list_with_labels(tmp_path):
     assert said[1].startswith("frames: 50.0% right (")
     assert "clips: 75.0% right (" in said[2]
     assert "+25.0% beside frames (+0.0% to +75.0%)" in said[2]
+    # A list may name more, and other classes, than what was scored.
+    with (tmp_path / "clips.csv").open("a") as file:
+        file.write("https://a.org/other.mp4,c\n")
+    assert stages.compare_files(found, tmp_path / "clips.csv", say=said.append).equals(table)
     with pytest.raises(HlkitError, match="two models or more"):
         stages.compare_files({"frames": found["frames"]}, tmp_path / "clips.csv")
     with pytest.raises(HlkitError, match="There is no file"):

@@ -187,3 +187,16 @@ def test_the_face_cam_runs_untouched_and_again(tmp_path):
     assert project.reel("demo_b").is_file()
     again = execute(path, tmp_path)
     assert again.count("already done") == 11
+
+
+@pytest.mark.slow
+def test_action_clips_run_untouched_and_again(tmp_path):
+    path = ROOT / "notebooks" / "recipes" / "action_clips.ipynb"
+    printed = execute(path, tmp_path)
+    right = {name: float(share) for name, share in re.findall(r"^(.+): ([\d.]+)% right", printed, re.MULTILINE)}
+    # No picture by itself tells these classes apart; four of them, as many clips of each.
+    assert right["mean of pictures"] < 40
+    assert right["CNN + RNN"] > 60
+    again = execute(path, tmp_path)
+    assert again.count("already done") >= 5
+    assert "Traceback" not in printed + again

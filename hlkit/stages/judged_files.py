@@ -96,7 +96,7 @@ def compare_files(found: Mapping[str, FileScores], truth: Path | str, *, say: Sa
 def _judge(found: FileScores, truth: Path) -> _Judged:
     from hlkit.shares import class_probabilities
 
-    labels = _true_classes(truth)
+    labels = {video: label for video, label in _true_classes(truth).items() if video in found.files}
     if unknown := set(labels.values()) - set(found.classes):
         raise HlkitError(f"{truth} has {', '.join(sorted(unknown))}; the model knows {', '.join(found.classes)}.")
     scores = found.scores.filter(pl.col("video").is_in(list(labels))).sort("video", "time")
