@@ -106,6 +106,18 @@ def numbers(video):
         return [read_number(frame.to_ndarray(format="gray")) for frame in container.decode(stream)]
 
 
+def test_a_stretch_of_a_vod_comes_by_itself(site, project, tmp_path):
+    (tmp_path / "list.csv").write_text("link,start,end,label\nhttps://www.twitch.tv/videos/1234567,9,12,ace\n")
+    (video,) = stages.download(project, tmp_path / "list.csv", progress=False, say=lambda line: None)
+    assert video == "1234567_000009_000012"
+    assert numbers(project.video(video)) == list(range(180, 240, 2))
+    about = json.loads((project.videos / f"{video}.json").read_text())
+    assert (about["title"], about["quality"], about["chapters"]) == ('Friday "ranked" ☕', "360p", [])
+    fetched = {request.path for request in site.requests if request.path.endswith(".ts")}
+    assert len(fetched) < SECONDS / 2
+    assert not project.chat(video).exists()
+
+
 def test_a_reel_of_a_vod_in_its_best_pictures(site, project):
     quiet = {"progress": False, "say": lambda line: None}
     stages.download(project, "1234567", chat=False, **quiet)
