@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import make_numbered, read_number
 from tiny_frames import make_frames, with_parts
+from typer.testing import CliRunner
 
-from hlkit import stages
+from hlkit import cli, stages
 from hlkit.changes import CHANGES, COURSES, LIGHTS, WIDTHS, plan_changes, write_changes
 from hlkit.class_metrics import ALL, accuracy_interval, class_card, side_by_side
 from hlkit.models import ModelConfig
@@ -221,6 +222,18 @@ def test_a_stretch_of_a_file_is_scored_and_kept(tmp_path, model, suffix):
     assert [number for _, number in numbers(cut)] == shown
     assert probe(cut).has_audio
     assert said[1] == f"holiday{suffix}: the cut is {cut}."
+
+
+def test_the_command_for_a_stretch(tmp_path, model):
+    file = tmp_path / "a.avi"
+    make_numbered(file, seconds=4)
+    words = ["infer", str(file), "--model", str(model), "--start", "0:00:01.5"]
+    refused = CliRunner().invoke(cli.app, words)
+    assert "neither an end nor a duration" in str(refused.exception)
+    done = CliRunner().invoke(cli.app, [*words, "--end", "3", "--keep-cut", "--csv", str(tmp_path / "scores.csv")])
+    assert done.exit_code == 0
+    assert pl.read_csv(tmp_path / "scores.csv")["time"].to_list() == [1.5, 2.0, 2.5]
+    assert probe(tmp_path / "a_cut.mp4").duration == pytest.approx(1.5, abs=0.01)
 
 
 def test_what_a_stretch_of_a_file_must_say(tmp_path, model):
