@@ -35,7 +35,7 @@ COURSES = {
 CHANGES = tuple(COURSES)
 
 # The window's width as a share of the picture's, and what values are multiplied by (two stops less, one more).
-WIDTHS = (0.35, 0.75)
+WIDTHS = (0.3, 0.85)
 LIGHTS = (0.53, 1.37)
 
 # Of the clips, in lines; stills are read twice as large, since a window shows a part of them.

@@ -32,7 +32,7 @@ from hlkit.reel import write_pieces
 from hlkit.segments import FetchError, fetch_segments, get, join_segments, plan_runs, read_playlist
 from hlkit.sources import parse_source, rank_renditions
 from hlkit.twitch import read_facts, read_renditions, twitch_facts
-from hlkit.video import origin_of, probe
+from hlkit.video import origin_of, probe, stated_duration
 from hlkit.web import Stream, find_stream
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _copy_stretch(source: Stream, start: float, end: float, target: Path) -> Non
             if source.sound_url is not None:
                 inputs.append(stack.enter_context(av.open(source.sound_url, options=options)))
             sound, origin = inputs[-1].streams.audio[:1], origin_of(inputs[0])
-            length = inputs[0].duration / 1_000_000 if inputs[0].duration else None
+            length = stated_duration(inputs[0], inputs[0].streams.video[0], origin)
             with atomic_path(target) as temporary, av.open(str(temporary), "w") as output:
                 streams = [(inputs[0], inputs[0].streams.video[0]), *((inputs[-1], stream) for stream in sound)]
                 # All of them before the first packet, which writes the file's head.

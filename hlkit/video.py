@@ -165,8 +165,11 @@ def origin_of(container: InputContainer) -> float:
     return (container.start_time or 0) / 1_000_000
 
 
-def _duration(container: InputContainer, stream: VideoStream, start: float) -> float:
-    """Seconds from time 0 to the end of the last picture, from the most exact statement that the container makes."""
+def stated_duration(container: InputContainer, stream: VideoStream, start: float) -> float | None:
+    """Seconds from time 0 (on the container's clock `start`) to the end of the last picture; None where it is not said.
+
+    Of what the container says, the most exact is taken.
+    """
     if stream.duration is not None and stream.time_base is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - start
     # Matroska states the length of the longest stream; most writers add each stream's own as a tag.
@@ -174,8 +177,13 @@ def _duration(container: InputContainer, stream: VideoStream, start: float) -> f
         # ffmpeg's tag says when the stream ends on the container's clock, mkvmerge's how long it lasts.
         is_end = container.metadata.get("ENCODER", "").startswith("Lavf")
         return parse_time(tag) - (start if is_end else 0.0)
-    if container.duration is not None:
-        return container.duration / 1_000_000
+    return None if container.duration is None else container.duration / 1_000_000
+
+
+def _duration(container: InputContainer, stream: VideoStream, start: float) -> float:
+    stated = stated_duration(container, stream, start)
+    if stated is not None:
+        return stated
     ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux(stream) if p.pts is not None]
     return max(ends, default=0.0) - start
 

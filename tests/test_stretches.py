@@ -77,7 +77,7 @@ def test_of_a_large_file_little_is_fetched(tmp_path, monkeypatch):
 
 def test_what_lies_behind_the_end_is_left_out_or_refused(site, tmp_path):
     options = {"video_id": "a", "progress": False}
-    for name in ("all.mp4", "hls/index-dvr.m3u8"):
+    for name in ("all.mp4", "late.mkv", "hls/index-dvr.m3u8"):
         video = download_stretch(f"{site.url}/{name}", tmp_path / "videos", start=58, end=66, **options)
         assert numbers(video) == list(range(580, 600))
         with pytest.raises(HlkitError, match=r"lies behind the .*'s end, 0:01:00"):
