@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hlkit.project import HlkitError, Project
@@ -29,6 +29,11 @@ def already_done(project: Project, stage: str, name: str, made_from: Mapping[str
 def told_each(count: int, say: Say) -> Say:
     """What takes the line of each of `count` things: nothing where they are many, which are told of in one line."""
     return say if count <= MANY else _unsaid
+
+
+def listed(videos: Sequence[str]) -> str:
+    """The names of some videos in a line, or how many they are."""
+    return ", ".join(videos) if len(videos) <= MANY else f"{len(videos)} videos"
 
 
 def _unsaid(_: str) -> None:

@@ -16,7 +16,7 @@ from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, finger
 from hlkit.sampling import Box, Part
 from hlkit.split import CHUNK_SECONDS, split_frames
 from hlkit.stages import tables, views
-from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run
+from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run, listed
 from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
 from hlkit.stages.materials import with_sound
@@ -178,7 +178,7 @@ def train(
     project.save_settings(run=run, train_videos=chosen)
     project.mark_done("train", run, made_from, outputs)
     keep_finished_run(project, run)
-    say(f"{run}: trained on {', '.join(chosen)}; what it is stands in {folder / 'card.md'}.")
+    say(f"{run}: trained on {listed(chosen)}; what it is stands in {folder / 'card.md'}.")
     return checkpoint
 
 
