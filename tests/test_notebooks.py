@@ -195,8 +195,8 @@ def test_action_clips_run_untouched_and_again(tmp_path):
     printed = execute(path, tmp_path)
     right = {name: float(share) for name, share in re.findall(r"^(.+): ([\d.]+)% right", printed, re.MULTILINE)}
     # No picture by itself tells these classes apart; four of them, as many clips of each.
-    assert right["mean of pictures"] < 40
-    assert right["CNN + RNN"] > 60
+    assert right["mean of pictures"] < 42
+    assert right["CNN + RNN"] > max(42, right["mean of pictures"] + 10)
     again = execute(path, tmp_path)
     assert again.count("already done") >= 5
     assert "Traceback" not in printed + again
