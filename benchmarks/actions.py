@@ -82,8 +82,8 @@ def measure(
             epochs=options.passes,
             learning_rate=options.learning_rate,
             sequence="none",
-            # A flip would turn left into right.
-            augment="none" if {"left", "right"} & set(classes) or {"darker"} & set(classes) else "place",
+            # A flip would turn left into right, and other light is a class of its own.
+            augment="none" if name == "changes" else "place",
             positive_share=None,
             monitor="val_loss",
             **quiet,
