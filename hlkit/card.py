@@ -54,7 +54,8 @@ def model_card(
         "",
         *_table(("part", *config.classes), _counts(frames, config.classes)),
         "",
-        "Only the training part was learned from; purged frames lie too close to validation frames and were left out.",
+        "Only the training part was learned from; purged frames lie too close to validation frames and were left out, "
+        "dropped ones are background that there was too much of.",
         "",
         "## Metrics on the validation part",
         "",

@@ -78,6 +78,31 @@ def class_card(
     return pl.concat([card, pl.DataFrame([last], schema=CLASS_CARD_SCHEMA)])
 
 
+def pool_blocks(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, blocks: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """One decision for each block of frames in place of one a frame.
+
+    Args:
+        labels: int (n,), class of each frame, from 0.
+        probabilities: float (n, classes).
+        blocks: int (n,), which block a frame is in.
+
+    Returns:
+        int (blocks,), the commonest class of each block, the first of those that are equally common; and float
+        (blocks, classes), the mean probabilities. In the order of the blocks' numbers.
+
+    Example: labels `[0, 1, 1, 0]` in blocks `[0, 0, 0, 7]` give `[1, 0]`.
+    """
+    truth, values = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    _, block = np.unique(np.asarray(blocks), return_inverse=True)
+    counts = np.zeros((int(block.max(initial=-1)) + 1, values.shape[1]))
+    sums = np.zeros_like(counts)
+    np.add.at(counts, (block, truth), 1)
+    np.add.at(sums, block, values)
+    return counts.argmax(axis=1), sums / counts.sum(axis=1, keepdims=True)
+
+
 def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The share of rows whose most probable class is theirs, 0 to 1."""
     return float((np.asarray(probabilities).argmax(axis=1) == np.asarray(labels)).mean())

@@ -1,8 +1,8 @@
 """Which frames train and which validate, so that no validation frame has a near twin in training.
 
 Neighbouring frames of a stream look alike. A *chunk* (a block of time, 30 s unless set) is therefore kept whole on one
-side, and a *purge gap* on either side of every validation chunk is left out of training. Balancing is a matter of
-weights on the training part alone, after the split.
+side, and a *purge gap* on either side of every validation chunk is left out of training. Balancing is a matter of the
+training part alone, after the split: by weights, or by dropping background.
 """
 
 from __future__ import annotations
@@ -177,6 +177,40 @@ def rebalance(labels: np.ndarray | pl.Series, positive_share: float | None = 0.3
         warnings.warn(f"All {positive.size} frames are {only}; drawing every frame alike.", HlkitWarning, stacklevel=2)
         return uniform
     return np.where(positive, positive_share / positive.sum(), (1 - positive_share) / (~positive).sum())
+
+
+def drop_background(frames: pl.DataFrame, ratio: float, *, block_seconds: float = 5.0, seed: int = 0) -> pl.DataFrame:
+    """Leave background out of the training part, by whole blocks of time, so that clips stay whole.
+
+    Blocks without a highlight are dropped in random order until there is at most `ratio` times as much background as
+    highlights; where the blocks with highlights hold more than that alone, all others go.
+
+    Args:
+        frames: a split table with `label` (0 is background); see `split_frames`.
+        ratio: background frames for each highlight frame, more than 0.
+        block_seconds: length of a block, more than 0.
+        seed: the same seed and table drop the same blocks.
+
+    Returns:
+        `frames` in its order, `part` being "dropped" where it was left out.
+
+    Raises:
+        HlkitError: for a ratio or a length out of range.
+    """
+    if not 0 < ratio < np.inf:
+        raise HlkitError(f"background_ratio={ratio} is not allowed; give a number above 0, such as 1.")
+    block = _chunks(frames, block_seconds)[0].to_numpy()
+    train = frames["part"].to_numpy() == "train"
+    positive = _labels(frames) > 0
+    count = int(block.max(initial=-1)) + 1
+    background, highlights = (np.bincount(block[train & chosen], minlength=count) for chosen in (~positive, positive))
+    spare = np.flatnonzero((highlights == 0) & (background > 0))
+    order = np.random.default_rng(seed).permutation(spare)
+    left = background.sum() - np.concatenate([[0], background[order].cumsum()])
+    enough = left <= ratio * highlights.sum()
+    dropped = order[: int(enough.argmax()) if enough.any() else len(order)]
+    gone = pl.Series(train & np.isin(block, dropped))
+    return frames.with_columns(part=pl.when(gone).then(pl.lit("dropped")).otherwise(pl.col("part")))
 
 
 def _check_share(name: str, share: float) -> None:

@@ -17,7 +17,7 @@ from hlkit import cli, stages
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
 STAGES = (
     "download channel frames box label agree export-labels push pull status verify delete link train review relearn "
-    "infer timeline reel export score compare explain pictures sort unsort"
+    "infer timeline reel export score classes compare explain pictures sort unsort"
 ).split()
 
 

@@ -158,6 +158,22 @@ def test_all_notebooks_run_in_order_and_again_at_once(tmp_path, colab):
 
 
 @pytest.mark.slow
+def test_a_gaming_digest_runs_untouched_and_again(tmp_path):
+    path = ROOT / "notebooks" / "recipes" / "gaming_digest.ipynb"
+    printed = execute(path, tmp_path)
+    assert {"demo_b.mp4", "demo_b.png", "demo_b.csv"} <= {
+        file.name for file in (tmp_path / "digest" / "reels").iterdir()
+    }
+    table = re.findall(
+        r"^(train|validation|test), frames: highlight +[\d,]+ +([\d.]+) +([\d.]+)", printed, re.MULTILINE
+    )
+    assert [part for part, _, _ in table] == ["train", "validation", "test"]
+    assert all(float(precision) > float(base_rate) for _, base_rate, precision in table)
+    again = execute(path, tmp_path)
+    assert again.count("already done") == 10
+
+
+@pytest.mark.slow
 def test_footage_quality_runs_untouched_and_again(tmp_path):
     path = ROOT / "notebooks" / "recipes" / "footage_quality.ipynb"
     printed = execute(path, tmp_path)

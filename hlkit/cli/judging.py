@@ -26,6 +26,22 @@ def score(
     stages.score(Project(project), videos=videos, run=run, redo=redo)
 
 
+@example(app, "classes --block 0 --block 5")
+def classes(
+    videos: VideosOption = None,
+    run: RunOption = None,
+    blocks: Annotated[
+        list[float] | None,
+        typer.Option("--block", min=0.0, metavar="SECONDS", help="Judge blocks of so long; 0: frames (repeatable)."),
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--csv", help="Where the table goes.")] = None,
+    project: ProjectOption = DEFAULT_PROJECT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Say how well each class is told: precision, recall and F1 of what was learned from and what was not."""
+    stages.classes(Project(project), videos=videos, run=run, blocks=blocks, target=target)
+
+
 @example(app, "compare first second")
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more; each is held against the first.")],

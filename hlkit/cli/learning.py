@@ -75,6 +75,10 @@ def train(
     augment: Annotated[
         Augment, typer.Option(help="What is varied in pictures: all, place (not the light), none.")
     ] = "all",
+    background_ratio: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Drop background until there is at most so many times as much as highlights."),
+    ] = None,
     monitor: Annotated[Monitor, typer.Option(help="The validation metric whose best epoch is kept.")] = "val_ap",
     chunk_seconds: Annotated[
         float,
@@ -106,6 +110,7 @@ def train(
         epochs=epochs,
         learning_rate=learning_rate,
         augment=augment,
+        background_ratio=background_ratio,
         monitor=monitor,
         chunk_seconds=chunk_seconds,
         sequence=sequence,

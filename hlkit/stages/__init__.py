@@ -5,6 +5,7 @@ run again with the same inputs it returns at once, and with `redo=True` it does 
 (`print` unless set).
 """
 
+from hlkit.stages.class_table import classes
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, DEFAULT_RUN, DEFAULT_WINDOW_SECONDS, Say
 from hlkit.stages.comparison import compare
 from hlkit.stages.explaining import explain
@@ -44,6 +45,7 @@ __all__ = [
     "box_picker",
     "changes",
     "channel",
+    "classes",
     "compare",
     "compare_files",
     "contact_sheet",

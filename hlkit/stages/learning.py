@@ -14,7 +14,7 @@ import polars as pl
 from hlkit.frames import read_index
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint
 from hlkit.sampling import Box, Part
-from hlkit.split import CHUNK_SECONDS, split_frames
+from hlkit.split import CHUNK_SECONDS, drop_background, split_frames
 from hlkit.stages import tables, views
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run, listed
 from hlkit.stages.files import infer_files
@@ -56,6 +56,7 @@ def train(
     learning_rate: float = 1e-3,
     augment: Augment = "all",
     positive_share: float | None = 0.3,
+    background_ratio: float | None = None,
     monitor: Monitor = "val_ap",
     chunk_seconds: float = CHUNK_SECONDS,
     sequence: SequenceKind = "lstm",
@@ -92,6 +93,8 @@ def train(
         learning_rate: the highest rate of the schedule.
         augment: what training varies in its pictures: `all`; their `place` alone where classes are about light; `none`.
         positive_share: the share of highlight frames in what a pass draws; None leaves it as it is.
+        background_ratio: in place of that, background of the training part is dropped by blocks of five seconds, until
+            there is at most so many times as much as highlights; each frame that is left is drawn once a pass.
         monitor: the validation metric whose best epoch is kept, such as `val_ap` or `val_precision`.
         chunk_seconds: of a video that stay together when some are held back from the picture network; longer than the
             longest video keeps whole clips together.
@@ -116,7 +119,7 @@ def train(
     made_from = {"videos": inputs, **options, "share": positive_share, "monitor": monitor, "seed": seed}
     # What is left at its default does not make a run of an earlier version count as another.
     chosen_options = {"classes": classes and list(classes), "head": head and list(head), "learning_rate": learning_rate}
-    chosen_options |= {"augment": augment, "rnn": rnn, "sound": sound}
+    chosen_options |= {"augment": augment, "rnn": rnn, "sound": sound, "background_ratio": background_ratio}
     chosen_options["chunk_seconds"] = chunk_seconds
     defaults = (None, [], 1e-3, "all", "gru", "none", CHUNK_SECONDS)
     made_from |= {name: value for name, value in chosen_options.items() if value not in defaults}
@@ -138,14 +141,17 @@ def train(
     config = ModelConfig(backbone=backbone, classes=names, fps=made.fps, size=made.size, box=made.box, **clip)
     if sound != "none":
         labelled = with_sound(project, labelled, fps=made.fps, heard=sound, progress=progress)
+    labelled = split_frames(labelled.filter(pl.col("label") >= 0), chunk_seconds=chunk_seconds, seed=seed)
+    if background_ratio is not None:
+        labelled = drop_background(labelled, background_ratio, seed=seed)
     fit(
-        split_frames(labelled.filter(pl.col("label") >= 0), chunk_seconds=chunk_seconds, seed=seed),
+        labelled,
         project.frames,
         folder,
         config=config,
         epochs=epochs,
         learning_rate=learning_rate,
-        positive_share=positive_share,
+        positive_share=positive_share if background_ratio is None else None,
         monitor=monitor,
         weights=weights,
         augment=augment,
@@ -154,6 +160,7 @@ def train(
         on_epoch=checkpoint_keeper(project, run),
         progress=progress,
     )
+    tables.record_split(project, run, labelled)
     # Before the sequence model is there, so that without it the run is known to be unfinished.
     again = {**options, **chosen_options, "positive_share": positive_share, "monitor": monitor, "seed": seed}
     again = {name: value for name, value in again.items() if name != "classes"} | {"logger": logger}

@@ -25,7 +25,7 @@ from hlkit.labels import (
     partly_seen,
     read_labels,
 )
-from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, write_text
+from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, write_text
 from hlkit.records import check_columns, read_record, read_table
 from hlkit.spans import quoted
 from hlkit.stages.views import (
@@ -159,7 +159,12 @@ def new_videos(project: Project, run: str) -> list[str]:
 
 
 def labelled_frames(
-    project: Project, videos: Sequence[str], *, classes: Sequence[str] | None = None, rest: Rest = "auto"
+    project: Project,
+    videos: Sequence[str],
+    *,
+    classes: Sequence[str] | None = None,
+    rest: Rest = "auto",
+    frames: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The frames of the videos with their `label` (i8), and the names of the classes, background first.
 
@@ -169,6 +174,7 @@ def labelled_frames(
         classes: those that count, the first one being what background is called; labels of others are passed over. All
             labels that there are, unless given.
         rest: what time counts as that no span covers (see `hlkit.labels.Rest`); -1 stands for what nobody looked at.
+        frames: these, with `video` and `time`, in place of the stored ones.
 
     Raises:
         HlkitError: when one of them has no labels, since all of it would count as dull, or when no span has one of the
@@ -188,8 +194,9 @@ def labelled_frames(
             )
         spans = spans.with_columns(pl.col("label").replace(BACKGROUND, classes[0]))
         spans = spans.filter(pl.col("label").is_in(classes))
-    index = pl.concat([read_index(project.frames / video) for video in videos])
-    return label_frames(index, spans, classes=classes, rest=rest), tuple(classes)
+    if frames is None:
+        frames = pl.concat([read_index(project.frames / video) for video in videos])
+    return label_frames(frames, spans, classes=classes, rest=rest), tuple(classes)
 
 
 def marked_share(project: Project, run: str) -> float:
@@ -271,6 +278,26 @@ def record_run(
     if options is not None:
         config["options"] = dict(options)
     write_text(checkpoint(project, run).with_name("config.json"), json.dumps(config, indent=1) + "\n")
+
+
+def record_split(project: Project, run: str, frames: pl.DataFrame) -> None:
+    """Keep which frames a run learned from: `video`, `frame` and `part`, in `split.parquet` beside its model."""
+    with atomic_path(_split_file(project, run)) as temporary:
+        frames.select("video", "frame", "part").write_parquet(temporary)
+
+
+def run_split(project: Project, run: str) -> pl.DataFrame:
+    """What `record_split` has kept.
+
+    Raises:
+        HlkitError: when it is missing or damaged.
+    """
+    remedy = "Train again: `hlkit train --redo`."
+    return read_table(_split_file(project, run), texts=["video", "part"], numbers=["frame"], remedy=remedy)
+
+
+def _split_file(project: Project, run: str) -> Path:
+    return checkpoint(project, run).with_name("split.parquet")
 
 
 def learned_from(project: Project, run: str) -> list[str]:
