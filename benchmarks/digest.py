@@ -42,12 +42,13 @@ def measure(project: Project, arguments: argparse.Namespace, network: str, seed:
     """Train one network and print its rows."""
     rnn, sound, passes = network.split(":")
     videos = [arguments.train.name, arguments.test.name]
-    run, began = f"{rnn}-{sound}-{passes}-{seed}", time.process_time()
+    run, began = f"{arguments.backbone}-{rnn}-{sound}-{passes}-{arguments.rate:g}-{seed}", time.process_time()
     clip = {} if rnn == "frame" else {"num_frames_per_clip": 10, "rnn": rnn}
     stages.train(
         project,
         videos=videos[:1],
         run=run,
+        backbone=arguments.backbone,
         sound=sound,  # pyright: ignore[reportArgumentType]
         epochs=int(passes),
         learning_rate=arguments.rate,
@@ -74,8 +75,9 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--networks", nargs="+", default=["lstm:power:8", "lstm:none:8"])
+    parser.add_argument("--backbone", default="resnet18", help="or measures: brightness and sharpness, no network")
     parser.add_argument("--size", type=int, default=64, help="pixels")
-    parser.add_argument("--rate", type=float, default=0.003, help="the highest learning rate")
+    parser.add_argument("--rate", type=float, default=0.001, help="the highest learning rate")
     parser.add_argument("--ratio", type=float, default=1.0, help="background for each highlight frame")
     parser.add_argument("--blocks", type=float, nargs="+", default=[0, 1, 2, 5, 10], help="seconds; 0: frames")
     parser.add_argument("--seeds", type=int, default=1)
