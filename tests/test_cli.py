@@ -132,11 +132,18 @@ def test_a_disk_that_is_really_full_leaves_nothing_half_written(tmp_path, source
     assert run(*words).returncode == 0
 
 
+def heeds_ctrl_c():
+    """Undo what those who run tests in the background have switched off for all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_with_one_line_and_a_rerun_finishes(tmp_path, sources):
     project = tmp_path / "project"
     assert run("download", sources / "learn.mp4", "--project", project).returncode == 0
     words = [*HLKIT, "frames", "--size", "512", "--fps", "30", "--project", str(project)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
+    )
     shown = ""
     while "frame" not in shown:  # the progress line: it is at work now
         shown += process.stderr.read(1)
