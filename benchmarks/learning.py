@@ -44,7 +44,7 @@ from hlkit.sequence_training import fit_sequence
 from hlkit.signals import loudness, picture_change
 from hlkit.sound import log_mel
 from hlkit.split import assign_chunks
-from hlkit.stages import tables
+from hlkit.stages import runs
 from hlkit.stages.sequences import load_sequence
 from hlkit.timeline import add_intensity
 from hlkit.training import load_model
@@ -189,7 +189,7 @@ def _score(project: Project, run: str) -> None:
 
 def _parts(project: Project, video: Path) -> dict[str, Callable[[], object]]:
     """The steps of scoring, each by itself on what the steps before it gave."""
-    model, config = load_model(tables.checkpoint(project, "pictures"))
+    model, config = load_model(runs.checkpoint(project, "pictures"))
     sequence, recipe, _ = load_sequence(project, "hlkit-speed")
     options = {"fps": config.fps, "size": config.size}
     batches = list(stream_pictures(video, **options))
@@ -211,7 +211,7 @@ def explaining(project: Project, video: str, run: str, count: int = 12) -> None:
     from hlkit.explain import explain_frame, read_picture
     from hlkit.shards import FrameReader
 
-    model, config = load_model(tables.checkpoint(project, run))
+    model, config = load_model(runs.checkpoint(project, run))
     index, reader = read_index(project.frames / video), FrameReader(project.frames)
     seconds, alike = [], []
     for number in np.linspace(0, len(index) - 1, count).astype(int).tolist():

@@ -13,7 +13,7 @@ from conftest import HIGHLIGHTS
 from hlkit import notebook, stages
 from hlkit.labels import SPAN_SCHEMA
 from hlkit.project import HlkitError, HlkitWarning
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.sequences import read_rounds, rounds_file
 
 
@@ -148,7 +148,7 @@ def test_a_picture_network_learns_anew_from_the_answers_as_it_was_trained(copied
     said = []
     reached = stages.relearn(copied, run="other", progress=False, say=said.append)
     assert (copied.model("other") / "model.ckpt").read_bytes() != before
-    config = tables.run_config(copied, "other")
+    config = runs.run_config(copied, "other")
     assert config["videos"] == ["learn", "judge"] and config["sequence"] == "none"
     assert {name: config["options"][name] for name in options} == options
     rounds = read_rounds(rounds_file(copied, "other"))

@@ -23,7 +23,7 @@ from hlkit.stages.files import (
 from hlkit.stages.intake import box, channel, download, frames
 from hlkit.stages.judged_files import compare_files, judge_files
 from hlkit.stages.keeping import delete, link, pull, push, status, verify
-from hlkit.stages.labelling import agree, export_labels, label, label_spans, label_text
+from hlkit.stages.labelling import label, label_spans, label_text
 from hlkit.stages.learning import infer, train
 from hlkit.stages.look import contact_sheet, label_sheet, overview, score_chart, training_chart
 from hlkit.stages.marking import box_picker, explorer, labeller, reviewer
@@ -31,6 +31,7 @@ from hlkit.stages.matched import match, match_clips
 from hlkit.stages.results import reel, timeline
 from hlkit.stages.reviewing import relearn, review, review_chart
 from hlkit.stages.scorecard import report_pages, score
+from hlkit.stages.sharing import agree, export_labels
 from hlkit.stages.sorted_pictures import changes, defects, pictures
 
 __all__ = [

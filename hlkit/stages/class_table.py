@@ -10,7 +10,7 @@ import polars as pl
 
 from hlkit.labels import TIME_TOLERANCE
 from hlkit.project import HlkitError, Project, write_text
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.common import Say, current_run
 from hlkit.stages.sequences import has_sequence
 from hlkit.video import frame_rate
@@ -54,7 +54,7 @@ def classes(
     if not lengths or not all(0 <= length < np.inf for length in lengths):
         raise HlkitError(f"Blocks of {lengths} s can't be. Give seconds above 0, or 0 for single frames.")
     run = current_run(project, run)
-    names = tuple(tables.run_config(project, run)["model"]["classes"])
+    names = tuple(runs.run_config(project, run)["model"]["classes"])
     chosen = [video for video in tables.scored_videos(project, run, videos) if project.labels(video).is_file()]
     if not chosen:
         raise HlkitError(f"No video that '{run}' has scored has labels. Label one (notebook 04, `hlkit label`).")
@@ -85,12 +85,12 @@ def _frames(project: Project, run: str, videos: Sequence[str], names: Sequence[s
     values = class_probabilities(scores, names)
     scores = scores.select("video", "time", *(pl.Series(f"p{place}", values[:, place]) for place in range(len(names))))
     labelled, _ = tables.labelled_frames(project, videos, classes=names, frames=scores)
-    learned = tables.learned_from(project, run)
+    learned = runs.learned_from(project, run)
     if has_sequence(project, run):
         part = pl.when(pl.col("video").is_in(learned)).then(pl.lit("train")).otherwise(pl.lit("test"))
         return labelled.filter(pl.col("label") >= 0).with_columns(part=part)
-    rate = float(frame_rate(tables.run_settings(project, run).fps))
-    split = tables.run_split(project, run).with_columns(pl.col("part").replace("dropped", "train"))
+    rate = float(frame_rate(runs.run_settings(project, run).fps))
+    split = runs.run_split(project, run).with_columns(pl.col("part").replace("dropped", "train"))
     joined = labelled.with_columns(frame=(pl.col("time") * rate).round().cast(pl.Int64)).join(
         split, on=["video", "frame"], how="left"
     )

@@ -11,6 +11,7 @@ from hlkit.project import HlkitError, Project
 from hlkit.stages import tables
 from hlkit.stages.common import Say, window_of
 from hlkit.stages.judged import judged_frames, judged_part, lacking
+from hlkit.stages.runs import learned_from, run_config
 
 _COMPARISON = {"video": pl.String, "run": pl.String} | dict.fromkeys(
     ("ap", "ap_smoothed", "difference", "low", "high"), pl.Float64
@@ -81,7 +82,7 @@ def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame,
     width = max(len(run) for run in runs) + 2
     lines = []
     for (video,), part in table.group_by(["video"], maintain_order=True):
-        teachers = [run for run in runs if video in tables.learned_from(project, run)]
+        teachers = [run for run in runs if video in learned_from(project, run)]
         learned = f" (learned from by {', '.join(teachers)})" if teachers else ""
         where = f" over {judged[video]}" if judged[video] else ""
         lines.append(f"Runs on {video}{learned}, average precision{where}:")
@@ -99,7 +100,7 @@ def _comparison_text(project: Project, runs: Sequence[str], table: pl.DataFrame,
 
 def _settings(project: Project, run: str) -> dict[str, Any]:
     """What a run was trained with, in one flat table."""
-    config = tables.run_config(project, run)
+    config = run_config(project, run)
     flat = config["model"] | config["training"] | {"sequence": config.get("sequence", "none")}
-    flat["videos"] = ", ".join(tables.learned_from(project, run))
+    flat["videos"] = ", ".join(learned_from(project, run))
     return {key: value for key, value in flat.items() if key != "config"}

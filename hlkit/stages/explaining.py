@@ -9,7 +9,7 @@ import numpy as np
 
 from hlkit.frames import FrameReader, read_index
 from hlkit.project import Project, fingerprint, format_time
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.common import Say, already_done, current_run
 from hlkit.stages.materials import with_sound
 from hlkit.stages.sequences import explains_peaks, reads_pictures, stored_sources
@@ -37,7 +37,7 @@ def explain(
         say: takes the lines for the user.
     """
     run = current_run(project, run)
-    checkpoint = tables.checkpoint(project, run)
+    checkpoint = runs.checkpoint(project, run)
     pictures = []
     for video in tables.scored_videos(project, run, videos):
         scores = project.scores(run, video)

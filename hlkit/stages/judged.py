@@ -12,7 +12,7 @@ from hlkit.events import row_seconds
 from hlkit.frames import read_index
 from hlkit.labels import BACKGROUND, DEFAULT_LABEL, covered, label_frames, read_labels
 from hlkit.project import Project, format_time
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.sequences import learned_chat_delay
 from hlkit.video import probe
 
@@ -73,7 +73,7 @@ class Judged:
     @property
     def title(self) -> str:
         """Whose scores, of what, and whether the model had learned from it."""
-        learned = self.video in tables.learned_from(self.project, self.run)
+        learned = self.video in runs.learned_from(self.project, self.run)
         part = f", {self.part}" if self.part else ""
         return f"Scorecard of '{self.run}' on {self.video} ({'' if learned else 'not '}learned from{part})"
 

@@ -15,7 +15,7 @@ from hlkit.frames import read_index
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint
 from hlkit.sampling import Box, Part
 from hlkit.split import CHUNK_SECONDS, drop_background, split_frames
-from hlkit.stages import tables, views
+from hlkit.stages import runs, tables, views
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run, listed
 from hlkit.stages.files import infer_files
 from hlkit.stages.keeping import checkpoint_keeper, keep_finished_run
@@ -160,11 +160,11 @@ def train(
         on_epoch=checkpoint_keeper(project, run),
         progress=progress,
     )
-    tables.record_split(project, run, labelled)
+    runs.record_split(project, run, labelled)
     # Before the sequence model is there, so that without it the run is known to be unfinished.
     again = {**options, **chosen_options, "positive_share": positive_share, "monitor": monitor, "seed": seed}
     again = {name: value for name, value in again.items() if name != "classes"} | {"logger": logger}
-    tables.record_run(project, run, videos=chosen, sequence=sequence, classes=classes, options=again)
+    runs.record_run(project, run, videos=chosen, sequence=sequence, classes=classes, options=again)
     outputs = [checkpoint, folder / "metrics.csv", folder / "card.md"]
     if sequence == "none":
         sequence_file(project, run).unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def picture_metrics(project: Project, run: str) -> dict[str, float]:
     from hlkit.backbones import load_file
     from hlkit.callbacks import best_epoch
 
-    kept = load_file(tables.checkpoint(project, run))["hlkit"]
+    kept = load_file(runs.checkpoint(project, run))["hlkit"]
     return dict(kept["history"][best_epoch(kept["history"], kept["run"]["monitor"])])
 
 
@@ -248,13 +248,13 @@ def infer(
     run = current_run(project, run)
     if fps is not None and has_sequence(project, run):
         raise HlkitError(f"'{run}' scores what goes on between frames, so it needs its own rate. Leave fps out.")
-    checkpoint = tables.checkpoint(project, run)
+    checkpoint = runs.checkpoint(project, run)
     chosen = list(videos) if videos else tables.new_videos(project, run)
     stretch["start"] = start or 0.0
     whole = start is end is duration is None
     for video in chosen:
         made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}
-        learned = tables.run_settings(project, run).box
+        learned = runs.run_settings(project, run).box
         part = views.box_for(project, video, learned)
         # What is as the model has it does not make scores of an earlier version count as others.
         made_from |= {"fps": str(frame_rate(fps))} if fps is not None else {}
@@ -280,7 +280,7 @@ def infer(
 
 def _model_content(project: Project, run: str) -> str:
     """A short name for all that scores depend on in a run."""
-    files = [tables.checkpoint(project, run), sequence_file(project, run)]
+    files = [runs.checkpoint(project, run), sequence_file(project, run)]
     return "-".join(fingerprint(file) for file in files if file.is_file())
 
 
@@ -288,7 +288,7 @@ def _wanted(project: Project, run: str, video: str, stretch: dict[str, Any]) -> 
     from hlkit.models import ModelConfig
     from hlkit.predict import plan_frames
 
-    return plan_frames(ModelConfig(fps=tables.run_settings(project, run).fps), tables.length(project, video), **stretch)
+    return plan_frames(ModelConfig(fps=runs.run_settings(project, run).fps), tables.length(project, video), **stretch)
 
 
 def _picture_scores(

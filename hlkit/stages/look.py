@@ -9,7 +9,7 @@ import polars as pl
 
 from hlkit.frames import FrameReader, read_index
 from hlkit.project import HlkitError, Project, format_time
-from hlkit.stages import tables, views
+from hlkit.stages import runs, tables, views
 from hlkit.stages.common import current_run
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def training_chart(project: Project, *, run: str | None = None) -> Figure:
     from hlkit.curves import training_chart as chart
 
     run = current_run(project, run)
-    return chart(tables.checkpoint(project, run).with_name("metrics.csv"), title=run)
+    return chart(runs.checkpoint(project, run).with_name("metrics.csv"), title=run)
 
 
 def _frames(project: Project, video: str) -> pl.DataFrame:

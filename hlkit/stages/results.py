@@ -19,7 +19,7 @@ from hlkit.labels import TIME_TOLERANCE, covered, read_labels, write_labels
 from hlkit.layout import Look, Shape, check_copying
 from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint, format_time, put_aside
 from hlkit.sampling import Box
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.stages.sequences import held_out_scores
 from hlkit.timeline import Level, PickRules, add_intensity, find_threshold, pick_highlights
@@ -159,7 +159,7 @@ def _wanted_seconds(project: Project, run: str, minutes: float | None, length: f
         return minutes * 60
     share = tables.marked_share(project, run)
     if not share:
-        names = ", ".join(tables.learned_from(project, run) or tables.train_videos(project))
+        names = ", ".join(runs.learned_from(project, run) or tables.train_videos(project))
         raise HlkitError(
             f"{names}: no highlights are marked, so nothing tells how long a reel should be. "
             "Mark some (notebook 04, or `hlkit label FILE`), or give minutes or a threshold."

@@ -15,7 +15,7 @@ import polars as pl
 from hlkit.labels import REVIEW, SPAN_SCHEMA, partly_seen
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.review import QUEUE_SCHEMA, SPAN_SECONDS, review_queue
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.common import Say, current_run
 from hlkit.stages.keeping import keep_finished_run
 from hlkit.stages.learning import infer, picture_metrics, train
@@ -87,7 +87,7 @@ def relearn(project: Project, *, run: str | None = None, progress: bool = True, 
         HlkitError: when the run does not say how it was trained, or the labels have other classes than it learned.
     """
     run = current_run(project, run)
-    config, is_sequence = tables.run_config(project, run), has_sequence(project, run)
+    config, is_sequence = runs.run_config(project, run), has_sequence(project, run)
     if not is_sequence and not isinstance(config.get("options"), dict):
         raise HlkitError(
             f"{project.model(run) / 'config.json'} does not say how '{run}' was trained. Train it anew: "
@@ -98,9 +98,9 @@ def relearn(project: Project, *, run: str | None = None, progress: bool = True, 
             f"{project.model(run) / 'config.json'} does not say what sequence model '{run}' has. Train it anew: "
             f"`hlkit train --run {run} --redo`."
         )
-    known = tables.learned_from(project, run) or tables.train_videos(project)  # a run from elsewhere does not say
+    known = runs.learned_from(project, run) or tables.train_videos(project)  # a run from elsewhere does not say
     chosen = [*known, *(video for video in _reviewed(project) if video not in known)]
-    _, classes = tables.labelled_frames(project, chosen, classes=tables.chosen_classes(project, run))
+    _, classes = tables.labelled_frames(project, chosen, classes=runs.chosen_classes(project, run))
     learned = tuple(config["model"]["classes"])
     if classes != learned:
         raise HlkitError(
@@ -117,11 +117,11 @@ def relearn(project: Project, *, run: str | None = None, progress: bool = True, 
             seed=int(config["training"]["seed"]),
             progress=progress,
         )
-        tables.record_run(project, run, videos=chosen, sequence=config["sequence"])
+        runs.record_run(project, run, videos=chosen, sequence=config["sequence"])
         project.save_settings(run=run, train_videos=chosen)
         keep_finished_run(project, run)
     else:
-        chosen_classes = tables.chosen_classes(project, run)
+        chosen_classes = runs.chosen_classes(project, run)
         options = {"classes": chosen_classes, **config["options"], "sequence": "none", "progress": progress}
         train(project, videos=chosen, run=run, say=say, **options)
         reached = picture_metrics(project, run)

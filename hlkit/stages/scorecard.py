@@ -13,7 +13,7 @@ from hlkit.events import row_seconds
 from hlkit.frames import read_index
 from hlkit.labels import BACKGROUND, TIME_TOLERANCE
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time
-from hlkit.stages import tables
+from hlkit.stages import runs, tables
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.stages.judged import Judged, judged_frames, lacking
 
@@ -100,7 +100,7 @@ def score(
         made_from["columns"] = [*CARD_SCHEMA.names(), *EVENT_CARD_SCHEMA.names()]
         made_from["picked"] = None if judged.picked is None else judged.picked.write_csv()
         made_from["signals"] = judged.available()
-        made_from["card"] = fingerprint(tables.checkpoint(project, run).with_name("card.md"))
+        made_from["card"] = fingerprint(runs.checkpoint(project, run).with_name("card.md"))
         if not already_done(project, "score", f"{run}-{video}", made_from, redo, say):
             signals = judged.signals()
             card = scorecard(judged.frames, signals, window_seconds=window, true=spans)
@@ -178,7 +178,7 @@ def _write_page(judged: Judged, card: pl.DataFrame, events: pl.DataFrame, signal
         judged.frames["label"].filter(seen), known, title="Precision over recall, frame by frame"
     )
     timeline = timeline_chart(curve, highlights=judged.picked, labels=judged.labels, title=judged.video)
-    model_card = tables.checkpoint(judged.project, judged.run).with_name("card.md")
+    model_card = runs.checkpoint(judged.project, judged.run).with_name("card.md")
     blocks = [
         Heading(judged.title, 1),
         *([Paragraph(" ".join(judged.verdict()))] if judged.picked is not None else []),
@@ -238,7 +238,7 @@ def _label_table(judged: Judged) -> Table:
     """What the labels of the judged video and of those learned from are."""
     from hlkit.page import Table
 
-    learned = tables.learned_from(judged.project, judged.run)
+    learned = runs.learned_from(judged.project, judged.run)
     rows = []
     for video in dict.fromkeys([judged.video, *learned]):
         spans = tables.labels_of(judged.project, video)

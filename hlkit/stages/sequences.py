@@ -11,7 +11,7 @@ import polars as pl
 
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint, write_text
 from hlkit.records import read_table
-from hlkit.stages import tables, views
+from hlkit.stages import runs, tables, views
 from hlkit.stages.materials import stored_material, streamed_material
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def has_sequence(project: Project, run: str) -> bool:
         HlkitError: when they should be, but the model is not there.
     """
     file = sequence_file(project, run)
-    if tables.run_config(project, run).get("sequence", "none") != "none" and not file.is_file():
+    if runs.run_config(project, run).get("sequence", "none") != "none" and not file.is_file():
         raise HlkitError(
             f"{file} is missing, so '{run}' is not whole. Train it again: `hlkit train --run {run} --redo`."
         )
@@ -87,9 +87,9 @@ def train_sequence(
     from hlkit.sequence_training import fit_sequence
     from hlkit.video import frame_rate
 
-    labelled, classes = tables.labelled_frames(project, videos, classes=tables.chosen_classes(project, run))
+    labelled, classes = tables.labelled_frames(project, videos, classes=runs.chosen_classes(project, run))
     fps = views.same_frame_settings(project, videos).fps
-    picture_model = tables.checkpoint(project, run) if with_pictures else None
+    picture_model = runs.checkpoint(project, run) if with_pictures else None
     materials = [stored_material(project, video, checkpoint=picture_model, progress=progress) for video in videos]
     order = [each.frames.join(labelled, on=["video", "frame"], how="left", maintain_order="left") for each in materials]
     recipe = learn_recipe(materials, [table["label"].to_numpy() for table in order], seed=seed)
@@ -127,7 +127,7 @@ def load_sequence(project: Project, run: str) -> tuple[SequenceModel, Recipe, bo
         raise HlkitError(
             f"{file} is no sequence model (it lacks {error}). Train again: `hlkit train --redo`."
         ) from error
-    if made_with is not None and made_with != fingerprint(tables.checkpoint(project, run)):
+    if made_with is not None and made_with != fingerprint(runs.checkpoint(project, run)):
         raise HlkitError(f"{file} was made with another model.ckpt. Train again: `hlkit train --redo`.")
     return model, recipe, made_with is not None
 
@@ -140,8 +140,8 @@ def score_sequence(
     from hlkit.video import frame_count, frame_rate
 
     model, recipe, with_pictures = load_sequence(project, run)
-    picture_model = tables.checkpoint(project, run) if with_pictures else None
-    settings = tables.wanted_settings(project, run, video)
+    picture_model = runs.checkpoint(project, run) if with_pictures else None
+    settings = runs.wanted_settings(project, run, video)
     if wanted is None and views.frames_fit(views.frame_settings(project, video), settings):
         material = stored_material(project, video, checkpoint=picture_model, progress=progress)
     else:
@@ -169,13 +169,13 @@ def explains_peaks(project: Project, run: str, video: str) -> bool:
     made = views.frame_settings(project, video)
     if made is None or not has_sequence(project, run):
         return False
-    return views.frames_fit(made, tables.wanted_settings(project, run, video))
+    return views.frames_fit(made, runs.wanted_settings(project, run, video))
 
 
 def stored_sources(project: Project, run: str, video: str) -> tuple[SequenceModel, Sources, pl.DataFrame]:
     """A run's sequence model, and the sources and frames (`video`, `frame`, `time`) of a video with stored frames."""
     model, recipe, with_pictures = load_sequence(project, run)
-    picture_model = tables.checkpoint(project, run) if with_pictures else None
+    picture_model = runs.checkpoint(project, run) if with_pictures else None
     material = stored_material(project, video, checkpoint=picture_model, progress=False)
     return model, recipe.sources(material), material.frames
 
