@@ -5,9 +5,14 @@ learn from `LESSONS` batches instead of 200. How well one learns from all is the
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two processes share the cores; what they start takes this from them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
