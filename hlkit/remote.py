@@ -30,17 +30,16 @@ from hlkit.locks import exclusive
 from hlkit.project import HlkitError, HlkitWarning, atomic_path, format_time, write_text
 from hlkit.reel import write_pieces
 from hlkit.segments import FetchError, fetch_segments, get, join_segments, plan_runs, read_playlist
-from hlkit.sources import parse_source, rank_renditions
+from hlkit.sources import Stream, parse_source, rank_renditions
 from hlkit.twitch import read_facts, read_renditions, twitch_facts
 from hlkit.video import origin_of, probe, stated_duration
-from hlkit.web import Stream, find_stream
+from hlkit.web import find_stream
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
-
 
 # A stated length is rounded; what lacks more than this at its end has broken off.
 MISSING_SECONDS = 1.5
@@ -181,9 +180,12 @@ def _with_pieces(
     """Fetch a piece for each cut, and let `write` make `target` of them. They go when it is made."""
     work = target.parent / f".source-{target.stem}"
     with exclusive(work, what=f"The video {target.name} is"):
-        fetch = _fetch_pieces if source.is_hls and source.sound_url is None else _copy_stretches
         try:
-            made = write(fetch(source, cuts, work, progress, exact))
+            if source.is_hls and source.sound_url is None:
+                pieces = _fetch_pieces(source, cuts, work, progress, exact)
+            else:
+                pieces = _copy_stretches(source, cuts, work, progress)
+            made = write(pieces)
         except FetchError:
             raise
         except HlkitError:
@@ -213,7 +215,7 @@ def _fetch_pieces(source: Stream, cuts: Sequence[Cut], work: Path, progress: boo
     return [Piece(infos[run], begins[run]) for run in runs]
 
 
-def _copy_stretches(source: Stream, cuts: Sequence[Cut], work: Path, progress: bool, exact: bool) -> list[Piece]:
+def _copy_stretches(source: Stream, cuts: Sequence[Cut], work: Path, progress: bool) -> list[Piece]:
     """The pieces of a file on the web: what lies around each cut, copied by byte ranges as its index says."""
     pieces = []
     for cut in tqdm(cuts, desc="source", unit="cut", mininterval=0.5, disable=not progress):

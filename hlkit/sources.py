@@ -11,9 +11,9 @@ import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, format_time, parse_time, safe_id
@@ -75,6 +75,21 @@ class Rendition:
     height: int
     is_source: bool = False
     url: str = ""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where the pictures of a rendition lie (`url`), and its sound when that lies elsewhere.
+
+    `is_hls`: they are playlists. `headers` are what the site wants to be asked with. `about` is what is known of the
+    video, such as its title.
+    """
+
+    url: str
+    sound_url: str | None
+    is_hls: bool
+    headers: Mapping[str, str]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_source(source: str | Path) -> Source:

@@ -11,7 +11,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.cookiejar import Cookie
 from pathlib import Path
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 
 from hlkit.channel import LISTING
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, need_disk, safe_id
-from hlkit.sources import Rendition, rank_renditions
+from hlkit.sources import Rendition, Stream, rank_renditions
 from hlkit.twitchdl import TOKEN
 from hlkit.video import find_ffmpeg, probe
 
@@ -45,21 +44,6 @@ PASSING = r"HTTP Error (429|5\d\d)|[Tt]imed out|[Cc]onnection|IncompleteRead|Rem
 OFFLINE = r"[Ff]ailed to resolve|Name or service not known|[Nn]etwork is unreachable|Connection refused"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Where the pictures of a rendition lie (`url`), and its sound when that lies elsewhere.
-
-    `is_hls`: they are playlists. `headers` are what the site wants to be asked with. `about` is what is known of the
-    video, such as its title.
-    """
-
-    url: str
-    sound_url: str | None
-    is_hls: bool
-    headers: Mapping[str, str]
-    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def web_facts(link: str) -> dict[str, Any]:

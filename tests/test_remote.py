@@ -19,8 +19,8 @@ from hlkit.project import HlkitError
 from hlkit.reel import write_reel
 from hlkit.remote import find_source, write_remote_reel
 from hlkit.segments import Segment, plan_runs, read_playlist
+from hlkit.sources import Stream
 from hlkit.video import open_container, probe, run_ffmpeg
-from hlkit.web import Stream
 
 PLAYLIST = "https://a.org/v/index.m3u8?signature=x"
 
