@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -241,11 +241,11 @@ def open_ffmpeg(
     _log.debug("running %s", command)
     # A file takes all that ffmpeg has to say, and holds it from the moment at which it is said.
     with complaints or tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=words, cwd=cwd, pipesize=PIPE_BYTES
-        )
+        process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=words, cwd=cwd)
         assert process.stdout is not None
         try:
+            for pipe in (process.stdin, process.stdout):
+                _widen(pipe)
             yield process
             finished = not process.stdout.read(1)
             status = process.wait() if finished else 0
@@ -257,6 +257,16 @@ def open_ffmpeg(
             unsaid = signal.strsignal(-status) if status < 0 else None
             reason = _last_lines(words) or unsaid or "it gave no reason"
             raise FFmpegError(f"ffmpeg failed with status {status}: {reason}")
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Make a pipe `PIPE_BYTES` large where the system has such pipes and its limits allow one more."""
+    if pipe is None:
+        return
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _last_lines(words: IO[bytes]) -> str:

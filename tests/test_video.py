@@ -215,3 +215,10 @@ def test_a_stream_and_a_folder_to_run_in(tmp_path):
     run_ffmpeg(stream, progress=False, cwd=tmp_path)
     assert probe(tmp_path / "b.mkv").duration == pytest.approx(1.0, abs=0.001)
     assert shutil.which(find_ffmpeg())
+
+
+def test_where_no_large_pipe_is_to_be_had_a_small_one_serves(monkeypatch):
+    monkeypatch.setattr("hlkit.video.PIPE_BYTES", 2**31 - 1)  # more than any system gives
+    with open_ffmpeg(["-t", "1", *ENDLESS]) as process:
+        assert process.stdout is not None
+        assert len(process.stdout.read()) == 25 * 16 * 16
