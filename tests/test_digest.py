@@ -23,8 +23,8 @@ from hlkit import cli, stages
 from hlkit.class_metrics import ALL, pool_blocks
 from hlkit.labels import read_labels, write_labels
 from hlkit.project import HlkitError
-from hlkit.split import drop_background, split_frames
-from hlkit.stages import tables
+from hlkit.split import CHUNK_SECONDS, drop_background, split_frames
+from hlkit.stages import runs, tables
 
 SLURM = Path(__file__).parent.parent / "notebooks" / "recipes" / "gaming_digest.slurm"
 
@@ -166,11 +166,8 @@ def test_dropped_background_is_no_training_and_stands_in_the_card(judged):
     labelled = tables.labelled_frames(judged, ["learn"])[0].join(split, on=["video", "frame"])
     count = {name: (labelled["part"] == name).sum() for name in ("train", "dropped")}
     assert count["dropped"] > 50
-    positive = ((labelled["part"] == "train") & (labelled["label"] > 0)).sum()
-    assert count["train"] - positive <= 0.5 * positive or count["dropped"]
     whole = split_frames(labelled.drop("part"))
-    kept = whole.select("frame", was="part").join(labelled.select("frame", "part"), on="frame")
-    assert (kept["was"] == kept["part"].replace("dropped", "train")).all()
+    assert labelled["part"].to_list() == drop_background(whole, 0.5)["part"].to_list()
     card = (judged.model("plain") / "card.md").read_text()
     assert re.search(rf"\| dropped \| {count['dropped']} \| 0 \|", card)
     assert "| positive_share | None |" in card
@@ -188,6 +185,27 @@ def test_what_cannot_be_judged_is_said(judged, finished, tmp_path):
     # A sequence model holds all of its chunks back in turn, and scored the other video only.
     table = stages.classes(finished[0], say=lambda line: None)
     assert table["part"].unique().to_list() == ["test"]
+
+
+def test_what_nobody_can_judge_is_said(judged, tmp_path):
+    other = stages_project(judged, tmp_path)
+    split = other.model("plain") / "split.parquet"
+    pl.read_parquet(split).with_columns(part=pl.lit("purged")).write_parquet(split)
+    with pytest.raises(HlkitError, match="Nobody has looked at any of what 'plain' has scored of learn"):
+        stages.classes(other, run="plain", videos=["learn"])
+
+
+def test_the_models_own_rate_is_no_other_rate(judged):
+    said = []
+    stages.infer(judged, videos=["judge"], run="plain", fps=runs.run_settings(judged, "plain").fps, say=said.append)
+    assert said == ["plain-judge: infer already done."]
+
+
+def test_a_ratio_that_is_the_default_of_something_else_still_makes_another_run(judged, tmp_path):
+    other = stages_project(judged, tmp_path)
+    options = {"backbone": "measures", "sequence": "none", "epochs": 1, "progress": False, "say": lambda line: None}
+    stages.train(other, videos=["learn"], run="plain", background_ratio=CHUNK_SECONDS, **options)
+    assert other.made_from("train", "plain")["background_ratio"] == CHUNK_SECONDS
 
 
 # --- the job for a cluster ---

@@ -48,11 +48,12 @@ def classes(
         frames count nowhere. A sequence model holds all chunks back in turn: what it learned from is all "train".
 
     Raises:
-        HlkitError: when no scored video has labels, or a length is no positive number.
+        HlkitError: when no scored video has labels, nothing of it counts, or a length is negative or no number.
     """
     lengths = [0.0] if blocks is None else [float(length) for length in blocks]
     if not lengths or not all(0 <= length < np.inf for length in lengths):
-        raise HlkitError(f"Blocks of {lengths} s can't be. Give seconds above 0, or 0 for single frames.")
+        shown = ", ".join(f"{length:g}" for length in lengths) or "no"
+        raise HlkitError(f"Blocks of {shown} s can't be. Give seconds above 0, or 0 for single frames.")
     run = current_run(project, run)
     names = tuple(runs.run_config(project, run)["model"]["classes"])
     chosen = [video for video in tables.scored_videos(project, run, videos) if project.labels(video).is_file()]
@@ -67,6 +68,11 @@ def classes(
         for seconds in lengths
         if (frames["part"] == part).any()
     ]
+    if not found:
+        raise HlkitError(
+            f"Nobody has looked at any of what '{run}' has scored of {', '.join(chosen)}, or it was kept out of its "
+            "training as too near to what is held back. Score all of a labelled video: `hlkit infer --video ID`."
+        )
     table = pl.concat(found)
     if target is not None:
         write_text(Path(target), table.write_csv(float_precision=4))

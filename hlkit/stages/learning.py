@@ -121,8 +121,8 @@ def train(
     chosen_options = {"classes": classes and list(classes), "head": head and list(head), "learning_rate": learning_rate}
     chosen_options |= {"augment": augment, "rnn": rnn, "sound": sound, "background_ratio": background_ratio}
     chosen_options["chunk_seconds"] = chunk_seconds
-    defaults = (None, [], 1e-3, "all", "gru", "none", CHUNK_SECONDS)
-    made_from |= {name: value for name, value in chosen_options.items() if value not in defaults}
+    defaults = {"learning_rate": 1e-3, "augment": "all", "rnn": "gru", "sound": "none", "chunk_seconds": CHUNK_SECONDS}
+    made_from |= {name: value for name, value in chosen_options.items() if value not in (None, [], defaults.get(name))}
     made_from |= {"sequence": sequence, "content": [tables.content(project, video) for video in chosen]}
     folder = project.model(run)
     checkpoint = folder / "model.ckpt"
@@ -252,13 +252,14 @@ def infer(
     chosen = list(videos) if videos else tables.new_videos(project, run)
     stretch["start"] = start or 0.0
     whole = start is end is duration is None
+    settings = runs.run_settings(project, run)
     for video in chosen:
         made_from = {"model": _model_content(project, run), "video": tables.content(project, video), "stretch": stretch}
-        learned = runs.run_settings(project, run).box
-        part = views.box_for(project, video, learned)
+        part = views.box_for(project, video, settings.box)
         # What is as the model has it does not make scores of an earlier version count as others.
-        made_from |= {"fps": str(frame_rate(fps))} if fps is not None else {}
-        made_from |= {"box": list(part)} if part is not None and part != learned else {}
+        rate = None if fps is None else str(frame_rate(fps))
+        made_from |= {"fps": rate} if rate not in (None, str(frame_rate(settings.fps))) else {}
+        made_from |= {"box": list(part)} if part is not None and part != settings.box else {}
         if already_done(project, "infer", f"{run}-{video}", made_from, redo, say):
             continue
         if has_sequence(project, run):
