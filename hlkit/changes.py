@@ -10,6 +10,8 @@ either, for stills are dealt out by chance.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +130,8 @@ def write_changes(
 
 
 def _still(video: Path, time: float) -> np.ndarray:
-    batches = stream_pictures(video, fps=1, size=2 * HEIGHT, start=time, batch_size=1)
-    picture = next(batches)[0]
-    batches.close()
-    return picture
+    with closing(stream_pictures(video, fps=1, size=2 * HEIGHT, start=time, batch_size=1)) as batches:
+        return next(batches)[0]
 
 
 def _pictures(still: np.ndarray, row: dict[str, Any], count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -150,7 +150,7 @@ def _pictures(still: np.ndarray, row: dict[str, Any], count: int, size: tuple[in
         yield (shown * light).clip(0, 255).astype(np.uint8)
 
 
-def _write(target: Path, pictures: Iterator[np.ndarray], rate: Any, size: tuple[int, int]) -> None:
+def _write(target: Path, pictures: Iterator[np.ndarray], rate: Fraction, size: tuple[int, int]) -> None:
     import av
 
     with av.open(str(target), "w") as output:

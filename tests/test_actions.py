@@ -1,5 +1,6 @@
 """Clips with classes: made ones of which no picture tells the class, models side by side, a stretch of any file."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,15 @@ def test_a_stretch_of_a_file_is_scored_and_kept(tmp_path, model, suffix):
     assert [number for _, number in numbers(cut)] == shown
     assert probe(cut).has_audio
     assert said[1] == f"holiday{suffix}: the cut is {cut}."
+
+
+def test_several_files_are_counted_while_they_are_scored(tmp_path, model, capsys):
+    for name in ("a", "b"):
+        make_numbered(tmp_path / f"{name}.mp4", seconds=2)
+    stages.infer_files(tmp_path, model=model)
+    printed = capsys.readouterr()
+    assert [line.split(":")[0] for line in printed.out.splitlines()] == ["a.mp4", "b.mp4"]
+    assert re.search(r"scoring: 100%.* 2/2 ", printed.err)
 
 
 def test_the_command_for_a_stretch(tmp_path, model):

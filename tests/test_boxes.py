@@ -449,3 +449,13 @@ def test_the_next_video_without_a_box_is_shown(project):
     assert isinstance(widget, BoxWidget)
     assert widget.title == "right (0:01:00)"
     assert widget.aspect == 2.0
+
+
+def test_a_picture_is_shown_whatever_comes_after_it(project, tmp_path):
+    whole, cut = tmp_path / "whole.mp4", project.videos / "cut.mp4"
+    words = ["-i", str(project.video("left")), "-c", "copy", "-movflags", "+faststart", str(whole)]
+    subprocess.run([find_ffmpeg(), "-loglevel", "error", *words], check=True)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) * 3 // 4])
+    widget = stages.box_picker(project, video="cut", time=10.0)
+    assert np.asarray(Image.open(io.BytesIO(widget.picture)).convert("L"))[:, :300].mean() > 200

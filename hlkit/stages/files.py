@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from tqdm.auto import tqdm
 
 from hlkit.project import HlkitError, HlkitWarning, safe_id, write_text
 from hlkit.sampling import Box
@@ -69,7 +71,7 @@ def infer_files(
             learned from, unless given.
         keep_cut: keep the stretch as `<name>_cut.mp4` beside the file.
         target: a CSV that gets the scores.
-        progress: show a progress bar.
+        progress: show a progress bar, of several files in files.
         say: takes a line for each file: the share of each class.
 
     Raises:
@@ -93,8 +95,9 @@ def infer_files(
             "files: a box (--box X0,Y0,X1,Y1)."
         )
     config = config if fps is None else at_rate(config, fps)
-    tables = []
-    for video, file in files.items():
+    tables, lines, is_one = [], [], len(files) == 1
+    hidden = is_one or not progress
+    for video, file in tqdm(files.items(), desc="scoring", unit="file", mininterval=0.5, disable=hidden):
         try:
             scores = predict(
                 network,
@@ -105,19 +108,21 @@ def infer_files(
                 end=end,
                 duration=duration,
                 box=box,
-                progress=progress and len(files) == 1,
+                progress=progress and is_one,
             )
         except HlkitError as error:
-            if len(files) == 1:
+            if is_one:
                 raise
             warnings.warn(f"{file} is left out. {error}", HlkitWarning, stacklevel=2)
             continue
         tables.append(scores)
         row = class_shares(scores, config.classes).row(0, named=True)
-        say(f"{file.name}: {shares_text(row, config.classes)}")
+        lines.append(f"{file.name}: {shares_text(row, config.classes)}")
         if keep_cut:
             cut = _keep_cut(file, start or 0.0, end if end is not None else (start or 0.0) + (duration or 0.0))
-            say(f"{file.name}: the cut is {cut}.")
+            lines.append(f"{file.name}: the cut is {cut}.")
+    for line in lines:
+        say(line)
     if not tables:
         raise HlkitError("None of the files could be scored. Copy or download them again.")
     table = pl.concat(tables)
@@ -172,9 +177,8 @@ def file_sheet(table: pl.DataFrame, *, title: str = "", pictures: int = 36) -> F
     shown, captions = [], []
     for path, name in table.select("path", "class").head(pictures).iter_rows():
         middle = probe(Path(path)).duration / 2
-        batches = stream_pictures(Path(path), fps=1, size=128, start=middle)
-        shown.append(next(batches)[0])
-        batches.close()
+        with closing(stream_pictures(Path(path), fps=1, size=128, start=middle, batch_size=1)) as batches:
+            shown.append(next(batches)[0])
         captions.append(f"{Path(path).stem[:18]}\n{name}")
     return picture_gallery(shown, captions, title=title)
 

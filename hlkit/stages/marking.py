@@ -15,6 +15,7 @@ from hlkit.frames import read_index
 from hlkit.labels import DEFAULT_LABEL, REVIEW, read_labels
 from hlkit.project import HlkitError, Project, format_time
 from hlkit.sampling import WHOLE_PICTURE, box_of
+from hlkit.split import CHUNK_SECONDS
 from hlkit.stages import tables, views
 from hlkit.stages.common import current_run, window_of
 from hlkit.stages.labelling import check_names, label_spans
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from hlkit.widgets.span_widget import SpanWidget
     from hlkit.widgets.video_server import VideoServer
 
-CHUNK_SECONDS = 30.0
 # Wide enough for a box to be drawn to the pixel of a 720p recording's face cam, at about 60 KB.
 STILL_PIXELS, STILL_QUALITY = 640, 85
 # Before the end there is a picture for certain, whatever length the container states.
@@ -174,7 +174,7 @@ def _still(recording: Path, length: float, time: float) -> bytes:
     from hlkit.frames import stream_pictures
 
     start = min(max(time, 0.0), max(length - LAST_PICTURE_SECONDS, 0.0))
-    with closing(stream_pictures(recording, fps=1, size=STILL_PIXELS, start=start)) as batches:
+    with closing(stream_pictures(recording, fps=1, size=STILL_PIXELS, start=start, batch_size=1)) as batches:
         picture = next(batches)[0]
     target = io.BytesIO()
     Image.fromarray(picture).save(target, "JPEG", quality=STILL_QUALITY)
