@@ -86,9 +86,9 @@ class Edge:
 
 @contextmanager
 def decoder(style: Style, sets: ParameterSets, *, smooth: bool = True) -> Iterator[VideoCodecContext]:
-    """A decoder of the pictures that `sets` describe, for the time of the block.
+    """A decoder of the pictures that `sets` describe, for the time of the `with` block.
 
-    It is faster where edges of blocks may be seen (`smooth`).
+    Unless `smooth`, the edges of H.264's blocks stay visible, which takes less time.
     """
     from av import CodecContext
 

@@ -62,13 +62,13 @@ class Extraction:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Write shards; yield the number and `find_members` of each.
 
-        One decoder serves all that follow each other; where it gives up, the next shard has a new one. The first one is
-        made while holes are still looked for; later ones that lie inside a hole are left out.
+        One decoder serves all that follow each other; where it gives up, the next shard has a new one. The first shard
+        is made while holes are still looked for; later ones that lie inside a hole are left out.
 
         Args:
             folder: gets the shards.
             plan: number of a shard -> its frames, ascending.
-            holes: of the recording, see `hlkit.faults.find_holes`.
+            holes: of the recording, see `hlkit.faults.find_holes`; may still be looked for.
             bar: counts pictures.
 
         Raises:

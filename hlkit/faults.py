@@ -36,6 +36,7 @@ RESTARTING_FORMATS = ("mpegts", "hls")
 # What ffmpeg takes for a jump of the clock, and how many packets must follow one clock before and after it.
 JUMP_SECONDS, SURE_PACKETS = 10.0, 30
 
+# A stretch `[from, to)` of a recording, in seconds.
 Hole = tuple[float, float]
 
 _log = logging.getLogger(__name__)

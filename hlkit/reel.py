@@ -36,7 +36,7 @@ from hlkit.parts import Part
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rendering import Stretch, render
 from hlkit.soundtrack import mix_sound, write_sound
-from hlkit.splice import SplicePlan, plan_splices, write_splice
+from hlkit.splice import Splice, SplicePlan, plan_splices, write_splice
 from hlkit.video import FFmpegError, open_ffmpeg, probe
 
 # What ffmpeg, or the system that ends it, says of a disk or a file that can't grow.
@@ -209,7 +209,10 @@ def _warn(job: Job, cuts: int, reason: str) -> None:
 
 @contextmanager
 def _sound(job: Job, attempt: Path) -> Iterator[IO[bytes] | None]:
-    """Takes the cuts' sounds, one after another, and makes `attempt/sound.mp4` of them; None when there is no sound."""
+    """What takes the cuts' samples, one cut after another; the block's end makes `attempt/sound.mp4` of them.
+
+    None when there is no sound.
+    """
     if not job.has_audio:
         yield None
         return
@@ -241,10 +244,7 @@ def _make_parts(
         splice = next(splices) if part.kind == "plain" else None
         source = sources.open(job.pieces[part.cut].info.path)
         if samples is not None and part.kind != "fade" and part.cut in lengths:
-            begin = (
-                _find(job, part.cut, 0).begin if splice is None else float(splice.found.begin - part.first / job.rate)
-            )
-            write_sound(source.container, begin, lengths.pop(part.cut), samples)
+            write_sound(source.container, _begin(job, part, splice), lengths.pop(part.cut), samples)
         if not finished.is_file():
             is_copied = False
 
@@ -263,6 +263,13 @@ def _make_parts(
         bar.update(before + part.count - bar.n)
     for reason, cuts in failed.items():
         _warn(job, cuts, reason)
+
+
+def _begin(job: Job, part: Part, splice: Splice | None) -> float:
+    """The container's time with which a part's cut begins, in seconds."""
+    if splice is None:
+        return _find(job, part.cut, 0).begin
+    return float(splice.found.begin - part.first / job.rate)
 
 
 def _encode(

@@ -83,7 +83,9 @@ def train(
     chunk_seconds: Annotated[
         float,
         typer.Option(
-            "--chunk", metavar="SECONDS", help="Held back as a whole; if longer than any clip, whole clips are."
+            "--chunk",
+            metavar="SECONDS",
+            help="Stretches of this length are held back; longer than any clip: whole clips.",
         ),
     ] = CHUNK_SECONDS,
     sequence: Annotated[

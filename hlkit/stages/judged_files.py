@@ -76,7 +76,10 @@ def compare_files(found: Mapping[str, FileScores], truth: Path | str, *, say: Sa
     from hlkit.class_metrics import accuracy, accuracy_interval, class_card, side_by_side
 
     if len(found) < 2 or len({(each.classes, tuple(sorted(each.files))) for each in found.values()}) > 1:
-        raise HlkitError(f"Give two models or more that scored the same files; this is {', '.join(found) or 'none'}.")
+        raise HlkitError(
+            "Give two models or more of the same classes that scored the same files; given: "
+            f"{', '.join(found) or 'none'}."
+        )
     judged = {name: _judge(each, Path(truth)) for name, each in found.items()}
     (first, base), *_ = judged.items()
     classes = found[first].classes

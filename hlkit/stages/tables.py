@@ -26,10 +26,7 @@ from hlkit.project import HlkitError, HlkitWarning, Project, fingerprint
 from hlkit.records import check_columns, read_record, read_table
 from hlkit.spans import quoted
 from hlkit.stages.runs import learned_from
-from hlkit.stages.views import (
-    read_extraction,
-    same_frame_settings,
-)
+from hlkit.stages.views import read_extraction, same_frame_settings
 from hlkit.video import frame_rate, probe
 
 

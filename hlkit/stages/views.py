@@ -66,10 +66,10 @@ def keep_box(project: Project, video: str, box: Box | None, *, origin: str) -> B
     before = own_box(project, video)
     if box is None:
         project.box(video).unlink(missing_ok=True)
-        return before and before.box
-    kept = {"box": list(check_box(box)), "origin": origin}
-    write_text(project.box(video), json.dumps(kept) + "\n")
-    return before and before.box
+    else:
+        kept = {"box": list(check_box(box)), "origin": origin}
+        write_text(project.box(video), json.dumps(kept) + "\n")
+    return None if before is None else before.box
 
 
 def keep_boxes(project: Project, box: Box, *, videos: Sequence[str] | None, say: Say = print) -> None:
