@@ -99,6 +99,8 @@ def parse_source(source: str | Path) -> Source:
         HlkitError: when it is nothing that can be downloaded; says what can.
     """
     text = str(source).strip()
+    if not text:
+        raise HlkitError(f"No recording is named: a field or a cell was left empty. {ALLOWED}.")
     path = Path(text).expanduser() if text.startswith("~/") else Path(text)
     if _exists(path):
         return Source("file", str(path))

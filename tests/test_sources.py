@@ -54,13 +54,19 @@ def test_what_is_elsewhere_on_the_web(text, video):
 
 @pytest.mark.parametrize(
     "text",
-    "|nothing.mp4|-h|--output=/etc/x|https://|https:///x|https://a b/c|ftp://a.org/b.mp4|file:///etc/x|12\0|.".split(
+    "nothing.mp4|-h|--output=/etc/x|https://|https:///x|https://a b/c|ftp://a.org/b.mp4|file:///etc/x|12\0|.".split(
         "|"
     ),
 )
 def test_anything_else_is_refused_with_what_is_allowed(text):
     with pytest.raises(HlkitError, match=r"neither a file .* nor a link to a video\. Give a video file"):
         parse_source(text)
+
+
+def test_a_field_left_empty_is_told_as_that():
+    for nothing in ("", " "):
+        with pytest.raises(HlkitError, match=r"No recording is named: a field or a cell was left empty\. Give a video"):
+            parse_source(nothing)
 
 
 def test_a_link_with_a_password_is_refused_and_not_repeated():
@@ -129,7 +135,7 @@ def test_a_list_as_csv(tmp_path, head):
         (b"link,start\n1234567,0:00:12\n", "line 2: the stretch begins at 0:00:12 and has no end"),
         (b"link,start,end\n1234567,3,2\n1234567,1:2,3\n", "line 2: .* 3 to 2 s can't be.* And 1 more lines have"),
         (b"link,start,end\n1234567,1:30,2\n", "line 2: '1:30' is not a time.*write '0:1:30'"),
-        (b"label,youtube_id,time_start,time_end,split\ndancing,,1,2,train\n", "line 2: '' is neither a file"),
+        (b"label,youtube_id,time_start,time_end,split\ndancing,,1,2,train\n", "line 2: No recording is named"),
     ],
 )
 def test_lists_that_can_not_be_read(tmp_path, content, says):
