@@ -195,8 +195,9 @@ class _Cover:
     """
 
     def __init__(self, start: float) -> None:
-        self.spans = [(start, start)]
-        self.fresh: list[Hole] = []
+        self.start = start
+        self.spans: list[tuple[float, float]] = []
+        self.fresh: list[tuple[float, float]] = []
         self.latest = start
 
     def add(self, packet: _Packet) -> None:
@@ -212,8 +213,11 @@ class _Cover:
     def holes(self, stop: float) -> list[Hole]:
         """The times of more than a second before `stop` that no packet has."""
         self._merge()
-        holes = [(before[1], after[0]) for before, after in pairwise(self.spans)]
-        last = self.spans[-1][1]
+        spans = self.spans
+        if not spans or spans[0][0] > self.start:
+            spans = _merged([(self.start, self.start), *spans], within=HOLD_SECONDS)
+        holes = [(before[1], after[0]) for before, after in pairwise(spans)]
+        last = spans[-1][1]
         if last == math.inf:  # of the last picture's length nothing is known
             last = self.latest
         return [*holes, (last, stop)] if stop - last > HOLD_SECONDS else holes

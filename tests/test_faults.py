@@ -1,5 +1,6 @@
 """What can't be decoded is found, left out and told; all else is kept and true."""
 
+import math
 import random
 import shutil
 import signal
@@ -8,8 +9,11 @@ from fractions import Fraction
 
 import av
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recordings import make_numbered, number_at, read_number
 
+from hlkit import faults
 from hlkit.download import download
 from hlkit.faults import find_faults, find_holes, find_jump
 from hlkit.frames import FrameReader, extract_frames, read_index
@@ -119,6 +123,30 @@ def test_no_shard_is_made_inside_a_hole_and_a_resumed_run_ends_alike(whole, tmp_
         for name in (*lost, "index.parquet"):
             (tmp_path / "a" / name).unlink()
         assert run() == clean
+
+
+@given(
+    packets=st.lists(st.tuples(st.integers(0, 80), st.sampled_from([1, 2, 9, math.inf])), max_size=20),
+    start=st.integers(0, 80),
+    at_once=st.integers(1, 5),
+)
+def test_holes_are_the_gaps_between_all_packets_however_few_are_merged_at_once(packets, start, at_once):
+    """In quarters of a second; held against what one look at all packets gives."""
+    stop = 20.0
+    cover = faults._Cover(start / 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "MERGED_AT_ONCE", at_once)
+        for begin, lasts in packets:
+            cover.add(faults._Packet(begin / 4, (begin + lasts) / 4, is_whole=True, is_keyframe=False))
+        found = cover.holes(stop)
+    wanted, last = [], min([start / 4, *(begin / 4 for begin, _ in packets)])
+    for begin, lasts in sorted(packets):
+        wanted += [(last, begin / 4)] if begin / 4 - last > 1 else []
+        last = max(last, (begin + lasts) / 4)
+    if last == math.inf:
+        last = max(begin / 4 for begin, _ in packets)
+    wanted += [(last, stop)] if stop - last > 1 else []
+    assert [hole for hole in found if hole[1] > start / 4] == [hole for hole in wanted if hole[1] > start / 4]
 
 
 @pytest.mark.parametrize("offset", [0, 5000])
