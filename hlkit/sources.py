@@ -28,6 +28,9 @@ MAX_LIST_BYTES = 64_000_000
 LINK_COLUMNS = ("link", "url", "path", "youtube_id")
 ID_COLUMNS = ("id", "video")
 START_COLUMNS, END_COLUMNS = ("start", "time_start"), ("end", "time_end")
+LABEL_COLUMN = "label"
+# Of a list's cells; spreadsheets of many languages write the second.
+SEPARATORS = ",;\t"
 # A name and two times are an id of 80 signs at most.
 _STRETCH_NAME = 56
 
@@ -201,8 +204,9 @@ def read_many(source: str | Path) -> list[Wanted]:
 
     A list is a text file with one link or path a line, or a CSV with a column `link` (or `url`, `path`, or `youtube_id`
     as in Kinetics' CSV) and, if wished, `id` (or `video`), `start` and `end` (or `time_start` and `time_end`; seconds
-    or h:mm:ss; the start is 0 unless given), and `label`. Empty lines and lines that begin with `#` are passed over,
-    and so are rows that say the same again; paths are relative to the list's folder.
+    or h:mm:ss; the start is 0 unless given), and `label`. Its separator may be a comma, a semicolon or a tab; where it
+    is no comma, times may have a decimal one. Empty lines and lines that begin with `#` are passed over, and so are
+    rows that say the same again; paths are relative to the list's folder.
 
     Raises:
         HlkitError: when there is nothing in it, a line can't be read, or two recordings would get one id; names them.
@@ -244,15 +248,16 @@ def _read_list(path: Path) -> list[Wanted]:
     except UnicodeDecodeError as error:
         raise HlkitError(f"{path} is not a text file ({error}). Save the list as UTF-8 text.") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
-    head = [name.strip().lower() for name in next(csv.reader([lines[0][1]]))] if lines else []
-    is_table = any(name in head for name in LINK_COLUMNS)
+    if lines and re.fullmatch(r"sep=.", lines[0][1]):  # Excel's, and no row
+        del lines[0]
+    head, separator = _head(lines[0][1], path.name) if lines else ([], "")
     wanted, faults = [], []
-    for number, line in lines[1:] if is_table else lines:
-        cells = dict(zip(head, next(csv.reader([line])), strict=False)) if is_table else {"link": line}
+    for number, line in lines[1:] if head else lines:
         try:
-            wanted.append(_read_row({name: cell.strip() for name, cell in cells.items()}, path.parent))
-        except (HlkitError, ValueError) as error:
-            faults.append(f"line {number}: {error}")
+            cells = dict(zip(head, _row(line, separator, len(head)), strict=False)) if head else {"link": line.strip()}
+            wanted.append(_read_row(cells, path.parent, comma=separator != ","))
+        except (HlkitError, ValueError, csv.Error) as error:
+            faults.append(f"line {number}: {str(error).removesuffix('.')}.")
     if faults:
         more = f" And {len(faults) - 1} more lines have faults." if len(faults) > 1 else ""
         raise HlkitError(f"{path.name}, {faults[0]}{more}")
@@ -261,7 +266,32 @@ def _read_list(path: Path) -> list[Wanted]:
     return wanted
 
 
-def _read_row(cells: Mapping[str, str], folder: Path) -> Wanted:
+def _head(line: str, name: str) -> tuple[list[str], str]:
+    """The columns that a table's first line names, in small letters, and what separates them; none of other lists."""
+    columns = {*LINK_COLUMNS, *ID_COLUMNS, *START_COLUMNS, *END_COLUMNS, LABEL_COLUMN}
+    for separator in SEPARATORS:
+        head = [cell.strip().lower() for cell in next(csv.reader([line[:1000]], delimiter=separator))]
+        if any(column in head for column in LINK_COLUMNS):
+            return head, separator
+        if len(columns & set(head)) > 1:
+            raise HlkitError(
+                f"{name} has the columns {', '.join(head)}, of which none says what to fetch. Name one of them "
+                f"{', '.join(LINK_COLUMNS[:-1])} or {LINK_COLUMNS[-1]}."
+            )
+    return [], ""
+
+
+def _row(line: str, separator: str, count: int) -> list[str]:
+    """A table's line as its cells."""
+    cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator, strict=True))]
+    if any(cells[count:]):
+        raise ValueError(
+            f"it has {len(cells)} cells, and the first row {count}; put a cell with a '{separator}' inside in quotes"
+        )
+    return cells
+
+
+def _read_row(cells: Mapping[str, str], folder: Path, *, comma: bool = False) -> Wanted:
     def cell(names: Sequence[str]) -> str:
         return next((cells[name] for name in names if name in cells), "")
 
@@ -270,17 +300,21 @@ def _read_row(cells: Mapping[str, str], folder: Path) -> Wanted:
         link = f"https://www.youtube.com/watch?v={quote(cells['youtube_id'], safe='')}"
     source = str(folder / link) if _exists(folder / link) else link
     parse_source(source)
-    start, end = (parse_time(text) if (text := cell(names)) else None for names in (START_COLUMNS, END_COLUMNS))
+    texts = [cell(names).replace(",", ".") if comma else cell(names) for names in (START_COLUMNS, END_COLUMNS)]
+    start, end = (parse_time(text) if text else None for text in texts)
     if end is None and start:
         raise ValueError(f"the stretch begins at {format_time(start)} and has no end; give one, or leave out both")
     if end is not None and not 0 <= (start := start or 0.0) < end:
         raise ValueError(f"the stretch from {start:g} to {end:g} s can't be; give 0 <= start < end")
+    label = " ".join(cells.get(LABEL_COLUMN, "").split())
+    if any(sign < " " or "\x7f" <= sign <= "\x9f" for sign in label):
+        raise ValueError(f"the label {label!r} holds signs that are no text; give a name")
     return Wanted(
         source,
         cell(ID_COLUMNS) or None,
         start if end is not None else None,
         end,
-        " ".join(cells.get("label", "").split()) or None,
+        label or None,
     )
 
 

@@ -133,15 +133,38 @@ def test_a_list_as_csv(tmp_path, head):
         (b"\xff\xfe1\x00", "is not a text file"),
         (b"link,label,end\n1234567,a,3\n1234567,b,3\n", "'1234567_000000_000003' is a and b in the list"),
         (b"link,start\n1234567,0:00:12\n", "line 2: the stretch begins at 0:00:12 and has no end"),
-        (b"link,start,end\n1234567,3,2\n1234567,1:2,3\n", "line 2: .* 3 to 2 s can't be.* And 1 more lines have"),
+        (
+            b"link,start,end\n1234567,3,2\n1234567,1:2,3\n",
+            "line 2: .* 3 to 2 s can't be; .* end\\. And 1 more lines have",
+        ),
         (b"link,start,end\n1234567,1:30,2\n", "line 2: '1:30' is not a time.*write '0:1:30'"),
         (b"label,youtube_id,time_start,time_end,split\ndancing,,1,2,train\n", "line 2: No recording is named"),
+        (b"label,time_start,time_end\ndancing,1,2\n", "columns label, time_start, time_end, of which none says what"),
+        (b"Label;Start;End\ndancing;1;2\n", "columns label, start, end, .*Name one of them link, url, path or youtube"),
+        (b"link,label\n1234567,one, two\n", "line 2: it has 3 cells, and the first row 2; put a cell with a ','"),
+        (b'link,label\n1234567,"one\n', "line 2: unexpected end of data"),
+        (b"link,label\n1234567," + b"a" * 200_000, "line 2: field larger"),
+        (b"link,label\n1234567,a\x07b\n", r"line 2: the label 'a\\x07b' holds signs that are no text"),
     ],
 )
 def test_lists_that_can_not_be_read(tmp_path, content, says):
     (tmp_path / "list.csv").write_bytes(content)
     with pytest.raises(HlkitError, match=says):
         read_many(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff", "sep=;\n"])
+@pytest.mark.parametrize("separator", ";\t")
+def test_a_list_as_spreadsheets_write_it(tmp_path, separator, before):
+    before = before.replace(";", separator)
+    rows = ["Label;YouTube_ID;Time_Start;Time_End;Split", '"golf; putting";dQw4w9WgXcQ;1,5;12;train;;']
+    if separator == "\t":
+        rows = [row.replace("golf; ", "golf ").replace(";", "\t") for row in rows]
+    (tmp_path / "list.csv").write_text(before + "\r\n".join(rows), newline="")
+    label = "golf; putting" if separator == ";" else "golf putting"
+    assert read_many(tmp_path / "list.csv") == [
+        Wanted("https://www.youtube.com/watch?v=dQw4w9WgXcQ", None, 1.5, 12.0, label)
+    ]
 
 
 def test_a_list_that_is_too_large(tmp_path):
