@@ -32,6 +32,7 @@ from hlkit.sampling import (
     Decoding,
     Part,
     check_part,
+    check_pixels,
     choose_accelerator,
     sampled,
 )
@@ -106,6 +107,8 @@ def extract_frames(
     if not 2 <= quality <= 31:
         raise HlkitError(f"The JPEG quality is {quality}. Give 2 (best) to 31.")
     info = probe(video)
+    if box is not None:
+        check_pixels(box, info)
     length = info.duration
     stop = length if end is None else min(end, length)
     frames = _between(video, length, start, stop, rate)

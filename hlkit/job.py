@@ -85,7 +85,10 @@ class Job:
         """
         counts = [picture_count(cut, self.rate) for cut in self.cuts]
         for cut, count, piece in zip(self.cuts, counts, self.pieces, strict=True):
-            if count < 1 or cut.end - piece.offset > piece.info.duration + 1 / self.rate:
+            if count < 1:
+                shortest = f"{float(1 / self.rate):.3f} s"
+                raise HlkitError(f"The cut {cut} is shorter than a picture, which lasts {shortest}. Give a longer one.")
+            if cut.end - piece.offset > piece.info.duration + 1 / self.rate:
                 length = format_time(piece.info.duration, decimals=3)
                 raise HlkitError(f"The cut {cut} does not lie in the recording, which is {length} long. Plan it anew.")
         check_fade(counts, self.fade, self.rate)

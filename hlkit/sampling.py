@@ -55,6 +55,9 @@ SEEK_MARGINS = (1.0, 5.0, 20.0, 80.0)
 # Pixels; the smallest rendition of a site has fewer, the next one more.
 SMALL_PICTURE = 320 * 180
 
+# Across and down, of the part of a picture that is cut out.
+LEAST_PIXELS = 3
+
 # A probe of this many seconds tells the speeds of two decoders apart and costs little beside a stream of hours.
 PROBE_SECONDS = 2.0
 
@@ -97,7 +100,8 @@ def sampled(
     if start < 0:
         raise HlkitError(f"The start is {float(start):g} s. Give 0 or more.")
     if box is not None:
-        box = check_part(box)
+        box, info = check_part(box), info or probe(path)
+        check_pixels(box, info)
     if decoding not in get_args(Decoding):
         raise HlkitError(f"The decoding is '{decoding}'; exact and fast are allowed.")
     options = _input_options(path, float(start), accelerator, info)
@@ -125,6 +129,17 @@ def sampled(
     parts = (_cropped(both[0], box[:4]), both[1])
     halves = [part.filter("scale", 2 * size, size + size % 2, flags="bicubic") for part in parts]
     return ffmpeg.filter(halves, "vstack").filter("scale", size, size, flags="bicubic", **stretched)
+
+
+def check_pixels(part: Part, info: VideoInfo) -> None:
+    """An `HlkitError` for a box in which there is no picture: colours are stored for two pixels together."""
+    box = box_of(part)
+    width, height = info.width * (box[2] - box[0]), info.height * (box[3] - box[1])
+    if min(width, height) < LEAST_PIXELS:
+        raise HlkitError(
+            f"The box {','.join(f'{edge:g}' for edge in box)} is {width:.1f} x {height:.1f} pixels of "
+            f"{info.path.name}, which is {info.width} x {info.height}. Give one that is {LEAST_PIXELS} pixels or more on each side."
+        )
 
 
 def _cropped(stream: Any, box: Box | None) -> Any:

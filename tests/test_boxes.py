@@ -187,6 +187,26 @@ def test_the_whole_picture_needs_a_box_to_go_with(project):
         frames(project, whole_too=True)
 
 
+def test_what_one_video_lacks_is_told_before_another_is_stored(project):
+    stages.box(project, BOXES["left"], videos=["left"], say=quiet)
+    with pytest.raises(HlkitError, match="'right' has no box to go with its whole picture"):
+        frames(project, whole_too=True)
+    assert not project.index("left").is_file()
+
+
+def test_a_box_without_a_pixel_is_told(project):
+    with pytest.raises(HlkitError, match=r"0\.1,0,0\.11,1 is 0\.6 x 32\.0 pixels of left\.mp4, which is 64 x 32"):
+        frames(project, box=(0.1, 0, 0.11, 1))
+    assert not (project.frames / "left").exists()
+    frames(project, box=(0.1, 0, 0.1 + 3 / 64, 3 / 32))
+
+
+def test_a_box_of_no_video_is_not_kept(tmp_path):
+    with pytest.raises(HlkitError, match="has no videos"):
+        stages.box(Project(tmp_path / "empty"), BOXES["left"], say=quiet)
+    assert not (tmp_path / "empty").exists()
+
+
 def test_whole_pictures_and_parts_train_together_only_if_somebody_said_so(project):
     stages.box(project, BOXES["left"], videos=["left"], say=quiet)
     frames(project)

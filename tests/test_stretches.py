@@ -82,6 +82,10 @@ def test_what_lies_behind_the_end_is_left_out_or_refused(site, tmp_path):
         assert numbers(video) == list(range(580, 600))
         with pytest.raises(HlkitError, match=r"lies behind the .*'s end, 0:01:00"):
             download_stretch(f"{site.url}/{name}", tmp_path / "videos", start=61, end=66, **options)
+    with pytest.raises(
+        HlkitError, match=r"0:00:01\.000 to 0:00:01\.010 is shorter than a picture, which lasts 0\.100 s"
+    ):
+        download_stretch(tmp_path / "site" / "all.mp4", tmp_path, start=1, end=1.01, **options)
     with pytest.raises(HlkitError, match="can't be a video's id"):
         download_stretch(tmp_path / "site" / "all.mp4", tmp_path, start=1, end=2, video_id="../a")
 
@@ -138,6 +142,13 @@ def test_only_some_classes_of_a_list(site, tmp_path):
     assert videos == ["all_000001_000002", "all_000003_000004"]
     with pytest.raises(HlkitError, match=r"labelled c\. Their labels are: a, b\."):
         stages.download(project, wanted, classes=["b", "c"])
+
+
+def test_spreadsheets_write_background_with_a_capital(site, tmp_path):
+    project = Project(tmp_path / "project")
+    wanted = write_list(tmp_path / "train.csv", f"Background,{tmp_path / 'site' / 'all.mp4'},1,2,train")
+    (video,) = stages.download(project, wanted, progress=False, say=lambda line: None)
+    assert read_labels(project.labels(video))["label"].to_list() == ["background"]
 
 
 def test_a_list_of_which_nothing_comes_is_an_error(site, tmp_path):

@@ -23,7 +23,7 @@ from hlkit.sampling import (
     with_whole,
 )
 from hlkit.sources import Wanted, check_ids, is_many, is_playlist, parse_source, read_many
-from hlkit.spans import SPAN_SCHEMA
+from hlkit.spans import DEFAULT_CLASSES, SPAN_SCHEMA
 from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, told_each
 from hlkit.stages.labelling import take_labels
@@ -126,7 +126,10 @@ def _of_classes(wanted: Sequence[tuple[Wanted, str]], classes: Sequence[str]) ->
 def _label(project: Project, came: Sequence[tuple[str, str | None, str]], say: Say) -> None:
     """Label recordings (id, label, name of the list), from end to end, with what their list says they show."""
     for name in dict.fromkeys(name for _, label, name in came if label):
-        rows = [(video, 0.0, tables.length(project, video), label) for video, label, of in came if label and of == name]
+        # A spreadsheet writes Background with a capital; see `hlkit.entries.Findings.add`.
+        labels = [(video, label) for video, label, of in came if label and of == name]
+        labels = [(video, label.lower() if label.lower() in DEFAULT_CLASSES else label) for video, label in labels]
+        rows = [(video, 0.0, tables.length(project, video), label) for video, label in labels]
         spans = pl.DataFrame(rows, schema=SPAN_SCHEMA, orient="row")
         take_labels(project, spans, videos=spans["video"].to_list(), name=name, say=say)
 
@@ -220,10 +223,10 @@ def frames(
     chosen = tables.chosen_videos(project, videos)
     if box is not None:
         keep_boxes(project, box, videos=videos, say=say)
+    parts = {video: _stored_part(kept_box(project, video), video, whole_too) for video in chosen}
     tell, stored = told_each(len(chosen), say), 0
     for video in tqdm(chosen, desc="frames", unit="video", disable=not progress or tell is say):
-        source = project.video(video)
-        part = _stored_part(kept_box(project, video), video, whole_too)
+        source, part = project.video(video), parts[video]
         made_from = {"video": fingerprint(source), "fps": str(fps), "size": size}
         chosen_part = {"start": start, "end": end, "box": part and list(part), "decoding": decoding}
         # What is left at its default does not make frames of an earlier version count as others.
@@ -287,9 +290,10 @@ def box(
     Raises:
         HlkitError: when a video is not there, or the box is none.
     """
+    chosen = tables.chosen_videos(project, videos)
     if part is not None:
         keep_boxes(project, read_box(part) if isinstance(part, str) else part, videos=videos, say=say)
-    boxes = {video: kept_box(project, video) for video in tables.chosen_videos(project, videos)}
+    boxes = {video: kept_box(project, video) for video in chosen}
     for video, kept in boxes.items():
         whose = "its own" if own_box(project, video) else "that of all"
         say(f"{video}: " + ("no box, so the whole picture." if kept is None else f"{shown_box(kept)}, {whose}."))
