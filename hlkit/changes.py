@@ -9,6 +9,7 @@ either, for stills are dealt out by chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -72,6 +73,8 @@ def plan_changes(length: float, *, changes: Sequence[str], count: int, seed: int
         raise HlkitError(
             f"{count} clips of {len(changes)} changes can't be; give two changes or more, and as many clips."
         )
+    if seed < 0:
+        raise HlkitError(f"seed={seed} is not allowed; give 0 or more.")
     rng = np.random.default_rng(seed)
     dealt = rng.permutation(np.resize(np.arange(len(changes)), count))
     rows = []
@@ -83,6 +86,20 @@ def plan_changes(length: float, *, changes: Sequence[str], count: int, seed: int
         ]
         rows.append(((number + 0.5) * length / count, name, *(edge for course in courses for edge in course)))
     return pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row")
+
+
+def clip_pictures(seconds: float, fps: str | float = 8) -> int:
+    """How many pictures a clip has.
+
+    Raises:
+        HlkitError: for less than two, in which nothing changes, or a length that is none.
+    """
+    if not 0 < seconds < math.inf:
+        raise HlkitError(f"A clip of {seconds:g} s can't be. Give seconds above 0, such as 2.5.")
+    count = frame_count(seconds, fps)
+    if count < 2:
+        raise HlkitError(f"{seconds:g} s at {fps} pictures a second are {count}; nothing changes in less than two.")
+    return count
 
 
 def write_changes(
@@ -112,10 +129,7 @@ def write_changes(
     Raises:
         HlkitError: when the recording can't be read at one of the times, or a clip would have less than two pictures.
     """
-    info, rate = probe(video), frame_rate(fps)
-    count = frame_count(seconds, rate)
-    if count < 2:
-        raise HlkitError(f"{seconds:g} s at {fps} pictures a second are {count}; nothing changes in less than two.")
+    count, info, rate = clip_pictures(seconds, fps), probe(video), frame_rate(fps)
     # Both even, as H.264 wants them.
     size = (round(HEIGHT * info.width / info.height / 2) * 2, HEIGHT)
     rows = []

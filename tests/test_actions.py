@@ -118,6 +118,25 @@ def test_clips_are_made_once_and_come_into_a_project_with_their_labels(tmp_path,
     assert labels == pl.read_csv(folder / "clips.csv")["label"].to_list()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"kinds": ("closer", "sideways")}, "no change sideways"),
+        ({"count": 3}, "3 clips of 4 changes can't be"),
+        ({"seconds": float("nan")}, "A clip of nan s can't be"),
+        ({"seconds": 0.1}, "nothing changes in less than two"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_changes_that_can_not_be_made_cost_none_that_were(tmp_path, still, wrong, says):
+    project = Project(tmp_path)
+    (project.root / "changes" / "still").mkdir(parents=True)
+    (project.root / "changes" / "still" / "clips.csv").write_text("path,label\n")
+    with pytest.raises(HlkitError, match=says):
+        stages.changes(project, still, **{"kinds": FOUR, "count": 8, "seconds": 1.0, "progress": False} | wrong)
+    assert (project.root / "changes" / "still" / "clips.csv").is_file()
+
+
 # --- side by side ---
 
 
@@ -257,3 +276,21 @@ def test_what_a_stretch_of_a_file_must_say(tmp_path, model):
     for wrong, says in wrongs:
         with pytest.raises(HlkitError, match=says):
             stages.infer_files(tmp_path / "a.mp4", model=model, progress=False, say=print, **wrong)
+
+
+def test_a_cut_takes_no_other_files_place(tmp_path, model):
+    for name in ("a.mp4", "a_cut.mp4"):
+        make_numbered(tmp_path / name, seconds=2)
+    before = (tmp_path / "a_cut.mp4").read_bytes()
+    with pytest.raises(HlkitError, match=r"The cut of .*a\.mp4 would replace .*a_cut\.mp4, which is to be scored too"):
+        stages.infer_files(tmp_path, model=model, end=1, keep_cut=True, progress=False)
+    assert (tmp_path / "a_cut.mp4").read_bytes() == before
+
+
+def test_what_is_for_files_is_not_passed_over_without_them(tmp_path, model):
+    for wrong in ({"keep_cut": True}, {"target": tmp_path / "a.csv"}):
+        with pytest.raises(HlkitError, match=r"are made of files \(with --model\)"):
+            stages.infer(Project(tmp_path), **wrong)
+    for wrong in ({"videos": ["a"]}, {"run": "first"}):
+        with pytest.raises(HlkitError, match="Leave out the videos and the run"):
+            stages.infer(Project(tmp_path), files=[tmp_path / "a.mp4"], model=model, **wrong)

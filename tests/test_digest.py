@@ -161,6 +161,15 @@ def test_blocks_are_judged_as_wholes(judged):
         stages.classes(judged, run="plain", blocks=[-1])
 
 
+@pytest.mark.parametrize("seconds", [7, 45, 3600])
+def test_no_block_is_cut_off_where_a_chunk_ends(judged, seconds):
+    """A chunk of 30 s ends within blocks of 7 s and is shorter than one of 45 s."""
+    table = stages.classes(judged, run="plain", videos=["judge"], blocks=[seconds], say=lambda line: None)
+    _, _, times = truth_and_scores(judged, "plain", "judge", "test")
+    blocks = len(np.unique((times + 1e-6) // seconds))
+    assert table.filter(pl.col("class") == ALL)["count"].to_list() == [blocks]
+
+
 def test_dropped_background_is_no_training_and_stands_in_the_card(judged):
     split = pl.read_parquet(judged.model("plain") / "split.parquet")
     labelled = tables.labelled_frames(judged, ["learn"])[0].join(split, on=["video", "frame"])
@@ -206,6 +215,17 @@ def test_a_ratio_that_is_the_default_of_something_else_still_makes_another_run(j
     options = {"backbone": "measures", "sequence": "none", "epochs": 1, "progress": False, "say": lambda line: None}
     stages.train(other, videos=["learn"], run="plain", background_ratio=CHUNK_SECONDS, **options)
     assert other.made_from("train", "plain")["background_ratio"] == CHUNK_SECONDS
+
+
+def test_a_wish_that_can_not_be_met_costs_no_run(judged, tmp_path):
+    """`--redo` takes the place of a run when there is something to take it."""
+    project = stages_project(judged, tmp_path)
+    before = {file.name: file.read_bytes() for file in project.model("plain").iterdir() if file.is_file()}
+    options = {"backbone": "measures", "sequence": "none", "progress": False, "redo": True, "say": lambda line: None}
+    for wrong in ({"background_ratio": 0}, {"chunk_seconds": float("nan")}, {"classes": ["background", "nothing"]}):
+        with pytest.raises(HlkitError):
+            stages.train(project, videos=["learn"], run="plain", **options, **wrong)
+    assert {file.name: file.read_bytes() for file in project.model("plain").iterdir() if file.is_file()} == before
 
 
 # --- the job for a cluster ---

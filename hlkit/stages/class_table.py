@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,9 +44,10 @@ def classes(
 
     Returns:
         `part`, `seconds` (f64, of a block, 0 for frames) and the columns of `hlkit.class_metrics.class_card`, whose
-        intervals draw whole chunks of 30 s. The parts, as far as they are scored: "train", the training part of the
-        split, with what was dropped of it for balance; "validation"; "test", videos that were not learned from. Purged
-        frames count nowhere. A sequence model holds all chunks back in turn: what it learned from is all "train".
+        intervals draw whole chunks of 30 s, or of as many whole blocks as take that long. The parts, as far as they are
+        scored: "train", the training part of the split, with what was dropped of it for balance; "validation"; "test",
+        videos that were not learned from. Purged frames count nowhere. A sequence model holds all chunks back in turn:
+        what it learned from is all "train".
 
     Raises:
         HlkitError: when no scored video has labels, nothing of it counts, or a length is negative or no number.
@@ -106,13 +108,14 @@ def _frames(project: Project, run: str, videos: Sequence[str], names: Sequence[s
 
 def _card(frames: pl.DataFrame, names: Sequence[str], seconds: float) -> pl.DataFrame:
     from hlkit.class_metrics import class_card, pool_blocks
-    from hlkit.split import assign_chunks
+    from hlkit.split import CHUNK_SECONDS, assign_chunks
 
-    frames = assign_chunks(frames)
+    # A chunk ends with a block, so that the bootstrap draws whole blocks, and no block is shorter than it is called.
+    length = seconds * math.ceil(CHUNK_SECONDS / seconds) if seconds else CHUNK_SECONDS
+    frames = assign_chunks(frames, chunk_seconds=length)
     labels, values = frames["label"].to_numpy(), frames.select(f"p{place}" for place in range(len(names))).to_numpy()
     chunk = frames["chunk"].to_numpy()
     if seconds:
-        # A block ends with its chunk, so that the bootstrap draws whole blocks.
         number = frames.select(
             pl.struct("chunk", ((pl.col("time") + TIME_TOLERANCE) / seconds).floor()).rank("dense").alias("block")
         )["block"].to_numpy()

@@ -75,8 +75,8 @@ def infer_files(
         say: takes a line for each file: the share of each class.
 
     Raises:
-        HlkitError: for a start without an end, an end and a duration, two files of one name, no file, or none that
-            could be read.
+        HlkitError: for a start without an end, an end and a duration, two files of one name, a cut that would replace
+            one of the files, no file, or none that could be read.
     """
     from hlkit.predict import at_rate, predict
     from hlkit.training import load_model
@@ -88,6 +88,8 @@ def infer_files(
     if keep_cut and end is None and duration is None:
         raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
     files = _files([sources] if isinstance(sources, (str, Path)) else sources)
+    if keep_cut:
+        _check_cuts(list(files.values()))
     network, config = load_model(Path(model))
     if isinstance(config.box, str) and box is None:
         raise HlkitError(
@@ -255,11 +257,23 @@ def _files(sources: Sequence[str | Path]) -> dict[str, Path]:
     return files
 
 
+def _check_cuts(files: Sequence[Path]) -> None:
+    """An `HlkitError` when the cut of a file would take the place of another that is scored."""
+    given = {file.resolve() for file in files}
+    for file in files:
+        if (cut := _cut_of(file)).resolve() in given:
+            raise HlkitError(f"The cut of {file} would replace {cut}, which is to be scored too. Move that elsewhere.")
+
+
+def _cut_of(file: Path) -> Path:
+    return file.with_name(f"{file.stem}_cut.mp4")
+
+
 def _keep_cut(file: Path, start: float, end: float) -> Path:
     from hlkit.reel import Cut, write_reel
     from hlkit.video import probe
 
-    target = file.with_name(f"{file.stem}_cut.mp4")
+    target = _cut_of(file)
     end = min(end, probe(file).duration)
     with warnings.catch_warnings():
         # That a cut of an AVI is encoded and not copied is no news for who asked for an MP4.

@@ -130,10 +130,8 @@ def train(
         return checkpoint
     from hlkit.backbones import load_file
     from hlkit.models import ModelConfig
-    from hlkit.training import fit
+    from hlkit.training import check_table, fit
 
-    if redo:
-        shutil.rmtree(folder, ignore_errors=True)
     labelled, names = tables.labelled_frames(project, chosen, classes=classes)
     made = views.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip, "rnn": rnn} if num_frames_per_clip else {}
@@ -144,6 +142,10 @@ def train(
     labelled = split_frames(labelled.filter(pl.col("label") >= 0), chunk_seconds=chunk_seconds, seed=seed)
     if background_ratio is not None:
         labelled = drop_background(labelled, background_ratio, seed=seed)
+    if redo:
+        # A wish that can't be met must not cost the run that is there.
+        check_table(labelled, config)
+        shutil.rmtree(folder, ignore_errors=True)
     fit(
         labelled,
         project.frames,
@@ -240,6 +242,15 @@ def infer(
     stretch: dict[str, Any] = {"start": start, "end": end, "duration": duration}
     if bool(files) != (model is not None):
         raise HlkitError("Files and a model belong together (--model); without both, videos of the project are scored.")
+    if files and (videos or run):
+        raise HlkitError(
+            "Files are scored by --model and nothing else. Leave out the videos and the run, or the files."
+        )
+    if not files and (keep_cut or target is not None):
+        raise HlkitError(
+            "A CSV of scores and a kept cut are made of files (with --model). Scores of the project's videos go to "
+            "scores/RUN/ID.parquet; leave out --csv and --keep-cut."
+        )
     if files and model is not None:
         keep: dict[str, Any] = {"fps": fps, "box": box, "keep_cut": keep_cut, "target": target}
         return list(infer_files(files, model=model, **stretch, **keep, progress=progress, say=say).files)

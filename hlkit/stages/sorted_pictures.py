@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from hlkit.changes import plan_changes, write_changes
+from hlkit.changes import clip_pictures, plan_changes, write_changes
 from hlkit.defects import plan_defects, write_defects
 from hlkit.labels import write_labels
 from hlkit.picture_folders import read_picture_folder, read_picture_list
@@ -93,8 +93,8 @@ def defects(
     folder = project.root / "defects" / name
     made_from = {"video": fingerprint(video), "fps": fps, "stretch": stretch_seconds, "seed": seed}
     if not already_done(project, "defects", name, made_from, redo, say):
-        shutil.rmtree(folder, ignore_errors=True)
         plan = plan_defects(probe(video).duration, stretch_seconds=stretch_seconds, seed=seed)
+        shutil.rmtree(folder, ignore_errors=True)
         made = write_defects(video, folder, plan, what=what, fps=fps, progress=progress)
         made = made.with_columns(pl.col("path").map_elements(lambda path: Path(path).name, return_dtype=pl.String))
         lists = {task: made.select("path", label=task) for task in ("exposure", "focus")} | {"defects": made}
@@ -135,8 +135,10 @@ def changes(
     folder = project.root / "changes" / name
     made_from = {"video": fingerprint(video), "kinds": list(kinds), "count": count, "seconds": seconds, "seed": seed}
     if not already_done(project, "changes", name, made_from, redo, say):
-        shutil.rmtree(folder, ignore_errors=True)
+        clip_pictures(seconds)
         plan = plan_changes(probe(video).duration, changes=kinds, count=count, seed=seed)
+        # Not before it is known that others can be made.
+        shutil.rmtree(folder, ignore_errors=True)
         made = write_changes(video, folder, plan, seconds=seconds, name=name, progress=progress)
         made = made.with_columns(pl.col("path").map_elements(lambda path: Path(path).name, return_dtype=pl.String))
         write_text(folder / "clips.csv", made.write_csv())
