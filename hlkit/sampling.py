@@ -136,9 +136,10 @@ def check_pixels(part: Part, info: VideoInfo) -> None:
     box = box_of(part)
     width, height = info.width * (box[2] - box[0]), info.height * (box[3] - box[1])
     if min(width, height) < LEAST_PIXELS:
+        shown = ",".join(f"{edge:g}" for edge in box)
         raise HlkitError(
-            f"The box {','.join(f'{edge:g}' for edge in box)} is {width:.1f} x {height:.1f} pixels of "
-            f"{info.path.name}, which is {info.width} x {info.height}. Give one that is {LEAST_PIXELS} pixels or more on each side."
+            f"The box {shown} is {width:.1f} x {height:.1f} pixels of {info.path.name}, "
+            f"which is {info.width} x {info.height}. Give one that is {LEAST_PIXELS} pixels or more on each side."
         )
 
 

@@ -222,7 +222,9 @@ def test_a_wish_that_can_not_be_met_costs_no_run(judged, tmp_path):
     project = stages_project(judged, tmp_path)
     before = {file.name: file.read_bytes() for file in project.model("plain").iterdir() if file.is_file()}
     options = {"backbone": "measures", "sequence": "none", "progress": False, "redo": True, "say": lambda line: None}
-    for wrong in ({"background_ratio": 0}, {"chunk_seconds": float("nan")}, {"classes": ["background", "nothing"]}):
+    wrongs = [{"background_ratio": 0}, {"chunk_seconds": float("nan")}, {"classes": ["background", "nothing"]}]
+    wrongs += [{"seed": -1}, {"learning_rate": 0.0}, {"weights": "nothing.pt"}, {"num_frames_per_clip": 100_000}]
+    for wrong in wrongs:
         with pytest.raises(HlkitError):
             stages.train(project, videos=["learn"], run="plain", **options, **wrong)
     assert {file.name: file.read_bytes() for file in project.model("plain").iterdir() if file.is_file()} == before

@@ -109,6 +109,11 @@ def train(
     Raises:
         HlkitError: when frames or labels are missing, or nothing can be learned from them.
     """
+    if not 0 <= seed < 2**32 or not 0 < learning_rate < np.inf:
+        raise HlkitError(
+            f"seed={seed} and learning_rate={learning_rate:g} can't be; give a seed from 0 to {2**32 - 1} and a rate "
+            "above 0, such as 0.001."
+        )
     run = current_run(project, run)
     chosen = tables.train_videos(project, videos)
     views.check_boxes(project, chosen)
@@ -133,6 +138,9 @@ def train(
     from hlkit.training import check_table, fit
 
     labelled, names = tables.labelled_frames(project, chosen, classes=classes)
+    longest = max(rows.height for rows in labelled.partition_by("video"))
+    if num_frames_per_clip is not None and not 2 <= num_frames_per_clip <= longest:
+        raise HlkitError(f"Clips of {num_frames_per_clip} frames can't be; give 2 to {longest}, such as 8.")
     made = views.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip, "rnn": rnn} if num_frames_per_clip else {}
     clip |= {"head": tuple(head or ()), "sound": sound}
@@ -145,6 +153,8 @@ def train(
     if redo:
         # A wish that can't be met must not cost the run that is there.
         check_table(labelled, config)
+        if weights not in (None, "DEFAULT"):
+            fingerprint(Path(weights))
         shutil.rmtree(folder, ignore_errors=True)
     fit(
         labelled,
