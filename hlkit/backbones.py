@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import io
 import pickle
+import struct
 import warnings
 import zipfile
 from contextlib import redirect_stdout
@@ -145,6 +146,22 @@ def _load_state(network: nn.Module, state: dict[str, Tensor] | None, *, source: 
     network.load_state_dict({key: state[key] for key in body}, strict=False)
 
 
+# A file of another kind is read as a pickle of chance.
+BROKEN_FILE_ERRORS = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+)
+
+
 def load_file(path: Path) -> dict[str, Any]:
     """Read a file that `torch.save` wrote, without running any code from it, onto the CPU.
 
@@ -159,7 +176,7 @@ def load_file(path: Path) -> dict[str, Any]:
                 if broken := archive.testzip():
                     raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (*BROKEN_FILE_ERRORS, OSError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0][:160]
         raise HlkitError(f"{path} is damaged or not a checkpoint ({reason}). Train again, or pull it again.") from error
     if not isinstance(content, dict):

@@ -39,7 +39,7 @@ class HlkitWarning(UserWarning):
 
 
 # What a user can mend by choosing another place.
-PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def plain_words(error: BaseException) -> str | None:
@@ -86,7 +86,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` when the block ends well, remove it when it fails.
 
     The temporary name keeps the suffix, so that programs which choose a format by name choose the right one.
+
+    Raises:
+        HlkitError: when a folder has the name of `target`.
     """
+    if target.is_dir():
+        raise HlkitError(f"{target} is a folder. Give the name of a file.")
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
     temporary = folder / target.name

@@ -18,7 +18,7 @@ from hlkit import cli, stages
 from hlkit.changes import CHANGES, COURSES, LIGHTS, WIDTHS, plan_changes, write_changes
 from hlkit.class_metrics import ALL, accuracy_interval, class_card, side_by_side
 from hlkit.models import ModelConfig
-from hlkit.project import HlkitError, Project
+from hlkit.project import HlkitError, HlkitWarning, Project
 from hlkit.stages.files import FileScores
 from hlkit.training import fit
 from hlkit.video import find_ffmpeg, open_container, probe
@@ -285,6 +285,19 @@ def test_a_cut_takes_no_other_files_place(tmp_path, model):
     with pytest.raises(HlkitError, match=r"The cut of .*a\.mp4 would replace .*a_cut\.mp4, which is to be scored too"):
         stages.infer_files(tmp_path, model=model, end=1, keep_cut=True, progress=False)
     assert (tmp_path / "a_cut.mp4").read_bytes() == before
+
+
+def test_a_cut_that_can_not_be_kept_costs_the_other_files_nothing(tmp_path, model):
+    for name in ("a", "b"):
+        make_numbered(tmp_path / f"{name}.mp4", seconds=2)
+    (tmp_path / "a_cut.mp4").mkdir()
+    said = []
+    with pytest.warns(HlkitWarning, match=r"a\.mp4: its cut is not kept\. .* a folder has that name"):
+        found = stages.infer_files(
+            [tmp_path / "a.mp4", tmp_path / "b.mp4"], model=model, end=1, keep_cut=True, progress=False, say=said.append
+        )
+    assert set(found.files) == {"a", "b"}
+    assert said[-1] == f"b.mp4: the cut is {tmp_path / 'b_cut.mp4'}."
 
 
 def test_what_is_for_files_is_not_passed_over_without_them(tmp_path, model):

@@ -156,6 +156,17 @@ def test_ctrl_c_stops_with_one_line_and_a_rerun_finishes(tmp_path, sources):
     assert run("frames", "--size", "16", "--project", project).returncode == 0
 
 
+def test_ctrl_c_before_the_command_has_begun(monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stopped)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.startswith("\nhlkit: stopped.")
+
+
 def test_a_command_is_the_stage(finished, tmp_path):
     project = Path(shutil.copytree(finished[0].root, tmp_path / "project"))
     done = run("timeline", "--minutes", "0.15", "--window-seconds", "2", "--project", project)

@@ -157,8 +157,11 @@ def test_blocks_are_judged_as_wholes(judged):
     assert row["count"] == label.sum()
     assert row["precision"] == pytest.approx(label[said].mean())
     assert row["recall"] == pytest.approx(said[label].mean())
-    with pytest.raises(HlkitError, match="can't be"):
-        stages.classes(judged, run="plain", blocks=[-1])
+    for wrong in (-1, float("nan"), 1e-320):
+        with pytest.raises(HlkitError, match="can't be"):
+            stages.classes(judged, run="plain", blocks=[wrong])
+    with pytest.raises(HlkitError, match=r"models is a folder\. Give the name of a file"):
+        stages.classes(judged, run="plain", target=judged.root / "models", say=lambda line: None)
 
 
 @pytest.mark.parametrize("seconds", [7, 45, 3600])

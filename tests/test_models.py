@@ -182,6 +182,10 @@ def test_bad_weights_files_are_named(tmp_path):
             load_file(tmp_path / name)
     with pytest.raises(HlkitError, match="There is no file"):
         load_file(tmp_path / "nowhere.pt")
+    for content in (b"junk", b"i", b"\x80\x02c", b"r\x00", b"(d", b"0", b"u.", b"\x8a\xff"):
+        (tmp_path / "junk.mp4").write_bytes(content)
+        with pytest.raises(HlkitError, match=r"junk\.mp4 is damaged or not a checkpoint"):
+            load_file(tmp_path / "junk.mp4")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(HlkitError, match="holds a list"):
         load_file(tmp_path / "list.pt")

@@ -41,7 +41,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may hold signs that the terminal's encoding does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        except KeyboardInterrupt:  # before typer, which turns it into this, has begun to listen
+            sys.exit(STOPPED)
     except SystemExit as end:
         if end.code == STOPPED:
             sys.stderr.write("\nhlkit: stopped. Run the same command again; it goes on where it stopped.\n")

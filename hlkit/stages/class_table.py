@@ -18,6 +18,9 @@ from hlkit.video import frame_rate
 
 PARTS = ("train", "validation", "test")
 
+# No recording has more frames a second.
+SHORTEST_BLOCK = 0.001
+
 
 def classes(
     project: Project,
@@ -38,7 +41,7 @@ def classes(
             `infer` with the videos named.
         videos: those that the run has scored, unless named; what has no labels is passed over.
         run: whose scores; the project's last run.
-        blocks: lengths of blocks in seconds, more than 0; 0 stands for single frames, which are judged unless given.
+        blocks: lengths of blocks in seconds, 0.001 or more; 0 stands for single frames, which are judged unless given.
         target: a CSV that gets the table.
         say: takes a line for each class, part and length.
 
@@ -53,9 +56,9 @@ def classes(
         HlkitError: when no scored video has labels, nothing of it counts, or a length is negative or no number.
     """
     lengths = [0.0] if blocks is None else [float(length) for length in blocks]
-    if not lengths or not all(0 <= length < np.inf for length in lengths):
+    if not lengths or not all(length == 0 or SHORTEST_BLOCK <= length < np.inf for length in lengths):
         shown = ", ".join(f"{length:g}" for length in lengths) or "no"
-        raise HlkitError(f"Blocks of {shown} s can't be. Give seconds above 0, or 0 for single frames.")
+        raise HlkitError(f"Blocks of {shown} s can't be. Give {SHORTEST_BLOCK} s or more, or 0 for single frames.")
     run = current_run(project, run)
     names = tuple(runs.run_config(project, run)["model"]["classes"])
     chosen = [video for video in tables.scored_videos(project, run, videos) if project.labels(video).is_file()]

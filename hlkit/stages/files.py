@@ -121,7 +121,13 @@ def infer_files(
         row = class_shares(scores, config.classes).row(0, named=True)
         lines.append(f"{file.name}: {shares_text(row, config.classes)}")
         if keep_cut:
-            cut = _keep_cut(file, start or 0.0, end if end is not None else (start or 0.0) + (duration or 0.0))
+            try:
+                cut = _keep_cut(file, start or 0.0, end if end is not None else (start or 0.0) + (duration or 0.0))
+            except HlkitError as error:
+                if len(files) == 1:
+                    raise
+                warnings.warn(f"{file}: its cut is not kept. {error}", HlkitWarning, stacklevel=2)
+                continue
             lines.append(f"{file.name}: the cut is {cut}.")
     for line in lines:
         say(line)
