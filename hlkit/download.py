@@ -20,7 +20,7 @@ from hlkit.project import VIDEO_SUFFIXES, HlkitError, HlkitWarning, atomic_path,
 from hlkit.sources import Source, default_id, parse_source
 from hlkit.twitch import fetch_twitch
 from hlkit.twitchdl import TwitchDlError
-from hlkit.video import open_container, probe, run_ffmpeg
+from hlkit.video import FFmpegError, open_container, probe, run_ffmpeg
 from hlkit.web import fetch_web, list_web
 
 COPY_BLOCK = 1 << 22
@@ -102,13 +102,23 @@ def _take_file(source: Path, target: Path, *, progress: bool) -> dict[str, Any]:
 
 
 def _rewrite_file(source: Path, target: Path, *, progress: bool) -> dict[str, Any]:
-    """Copy the packets into a Matroska file whose clock does not jump; nothing is encoded."""
+    """Copy the packets into a Matroska file whose clock does not jump; nothing is encoded.
+
+    Raises:
+        HlkitError: when it is too damaged for that.
+    """
     reason = f"{source.name} is made of several recordings, and its clock starts again"
     warnings.warn(f"{reason}; rewriting it with one clock as {target.name}.", HlkitWarning, stacklevel=3)
     need_disk(target.parent, source.stat().st_size, what=f"A copy of {source}")
     with atomic_path(target) as temporary:
         copy = ["-i", f"file:{source.resolve()}", "-map", "0:V:0", "-map", "0:a?", "-c", "copy", str(temporary)]
-        run_ffmpeg(copy, desc=source.name, progress=progress)
+        try:
+            run_ffmpeg(copy, desc=source.name, progress=progress)
+        except FFmpegError as error:
+            reason = str(error).splitlines()[-1]
+            raise HlkitError(
+                f"{source} is damaged and can't be rewritten ({reason}). Copy or download it again."
+            ) from error
     return {"title": source.stem, "chapters": []}
 
 

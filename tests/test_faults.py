@@ -165,6 +165,21 @@ def test_joined_recordings_get_one_clock_before_times_are_taken(whole, tmp_path,
     assert shown == first + first
 
 
+def test_what_is_too_damaged_for_one_clock_is_told(whole, tmp_path):
+    broken, packets = tmp_path / "broken.ts", whole["a.ts"][0].read_bytes()
+    broken.write_bytes(packets + packets)
+    # Which damage is too much depends on ffmpeg's version, so one fails here that has no other gift.
+    broken.with_suffix(".sh").write_text("#!/bin/sh\necho 'Error muxing a packet' >&2\nexit 1\n")
+    broken.with_suffix(".sh").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(HlkitWarning):
+        patch.setattr("hlkit.video.find_ffmpeg", lambda: str(broken.with_suffix(".sh")))
+        with pytest.raises(
+            HlkitError, match=r"broken\.ts is damaged and can't be rewritten \(.*Error muxing a packet\)"
+        ):
+            download(broken, tmp_path / "videos", progress=False)
+    assert not list((tmp_path / "videos").iterdir())
+
+
 def test_a_packet_with_a_wrong_time_is_no_jump(whole, tmp_path):
     path, _ = whole["a.ts"]
     packets = path.read_bytes()
