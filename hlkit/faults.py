@@ -198,7 +198,7 @@ class _Cover:
         self.start = start
         self.spans: list[tuple[float, float]] = []
         self.fresh: list[tuple[float, float]] = []
-        self.latest = start
+        self.latest = -math.inf
 
     def add(self, packet: _Packet) -> None:
         self.fresh.append((packet.begin, packet.end))
