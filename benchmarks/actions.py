@@ -1,7 +1,7 @@
 """How well clips are told apart by a CNN with an RNN over them, beside the mean of what a CNN says of each picture.
 
     python benchmarks/actions.py ../shared/vods/vod_a.mp4 ../shared/vods/vod_b.mp4
-    python benchmarks/actions.py TRAIN TEST --sets changes --count 120 --passes 15 --project /tmp/actions
+    python benchmarks/actions.py TRAIN TEST --sets changes --count 120 --passes 15 --project actions
 
 Two sets of classes, learned from clips of TRAIN and judged on clips of TEST:
 

@@ -1,6 +1,6 @@
 """How well a face tells that something happened, on a recording that nothing was learned from.
 
-    python benchmarks/faces.py ../shared/vods/vod_a.mp4 ../shared/vods/vod_b.mp4 --labels FACES --project /tmp/faces
+    python benchmarks/faces.py ../shared/vods/vod_a.mp4 ../shared/vods/vod_b.mp4 --labels FACES --project faces
     python benchmarks/faces.py data/demo/demo_a.mp4 data/demo/demo_b.mp4 --labels data/demo/demo_faces.txt
 
 Learns from TRAIN and judges TEST by the lines `path "[box]" "(start, end)" ...` of FACES. A *view* is what the network

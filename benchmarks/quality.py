@@ -1,7 +1,7 @@
 """How well exposure and focus are told of clips of a recording that nothing was learned from.
 
     python benchmarks/quality.py ../shared/vods/vod_a.mp4 ../shared/vods/vod_b.mp4
-    python benchmarks/quality.py TRAIN TEST --networks measures:20:0.03 resnet18:4:0.001 --project /tmp/quality
+    python benchmarks/quality.py TRAIN TEST --networks measures:20:0.03 resnet18:4:0.001 --project quality
 
 Learns from pictures of TRAIN and judges clips of TEST, both with defects of known amounts (`hlkit.defects`). A network
 is `backbone:passes:learning rate`. What is done is not done again, so a run that was stopped goes on.
