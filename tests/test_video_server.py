@@ -3,6 +3,7 @@
 import http.client
 import socket
 import sys
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import pytest
@@ -132,13 +133,21 @@ def colab(tmp_path, monkeypatch):
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").write_text("def eval_js(program): return f'https://colab.example/{program}/'")
+    before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path / "stubs")
     yield
-    for name in [name for name in sys.modules if name.startswith("google.colab")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "google" and name not in before]:
         del sys.modules[name]
 
 
-def test_in_colab_the_address_is_the_runtimes_proxy(server, recording, colab):
+@pytest.fixture
+def nothing_of_google_is_left():
+    """Asked for before `colab`, so it looks after that is over."""
+    yield
+    assert not find_spec("google") or not find_spec("google.colab")
+
+
+def test_in_colab_the_address_is_the_runtimes_proxy(nothing_of_google_is_left, server, recording, colab):
     address = server.address(recording)
     assert address.startswith(f"https://colab.example/google.colab.kernel.proxyPort({server.port})/")
     assert address.endswith(".mp4")
