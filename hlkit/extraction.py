@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -24,6 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from hlkit.faults import Hole, find_faults
+from hlkit.passages import Passage, long_mp4, stretches
 from hlkit.project import HlkitError
 from hlkit.sampling import TIMESTAMP_TOLERANCE, Decoder, Decoding, Part, sampled
 from hlkit.shards import shard_name, write_shard
@@ -76,16 +77,22 @@ class Extraction:
         """
         left = deque(plan.items())
         while left:
-            stretch = _Stretch(self, range(left[0][1].start, left[-1][1].stop))
+            stretch = _Stretch(self, self._of_one_decoder([frames for _, frames in left]))
             reached = stretch.frames.start
             with closing(stretch.jpegs()) as jpegs:
-                while left and left[0][1].start == reached and not stretch.broke_off:
+                while left and left[0][1].start == reached < stretch.frames.stop and not stretch.broke_off:
                     number, frames = left.popleft()
                     pictures = _counted(chain(islice(jpegs, len(frames)), repeat(b"")), bar)
                     faulty = partial(stretch.faulty, frames, holes)
                     yield number, write_shard(folder / shard_name(number), frames, pictures, faulty=faulty)
                     reached = frames.stop
                     left = deque(without_holes(dict(left), holes.result(), self.fps).items())
+
+    def _of_one_decoder(self, shards: Sequence[range]) -> range:
+        """The frames from the first shard on for which one decoder opens the recording: of a long one, not all."""
+        first, fps = shards[0], self.fps
+        _, stop = stretches(self.info.path, float(first.start / fps), float(shards[-1].stop / fps))[0]
+        return range(first.start, max(frames.stop for frames in shards if frames is first or frames.stop / fps <= stop))
 
 
 class _Stretch:
@@ -113,6 +120,23 @@ class _Stretch:
         import av
         from av.error import FFmpegError as LibavError
 
+        info, fps = self.job.info, self.job.fps
+        start, stop = float(self.frames.start / fps), float(self.frames.stop / fps)
+        long = long_mp4(info.path)
+        with (
+            long.passage(start, stop) if long else nullcontext() as passage,
+            open_ffmpeg(self._command(passage), complaints=self.complaints) as process,
+        ):
+            try:
+                with av.open(process.stdout, mode="r", format="nut") as container:
+                    for packet in container.demux(video=0):
+                        if packet.size:
+                            yield bytes(packet)
+            except LibavError as error:
+                # A pipe that breaks off is ffmpeg's failure, which it reports, or too few pictures, which are noticed.
+                _log.info("the pipe from ffmpeg broke off (%s)", error)
+
+    def _command(self, passage: Passage | None) -> Any:
         job = self.job
         pictures = sampled(
             job.info.path,
@@ -123,23 +147,14 @@ class _Stretch:
             accelerator=job.decoder,
             decoding=job.decoding,
             info=job.info,
+            passage=passage,
             colours="full range" if job.info.matrix in BT601_MATRICES else "as recorded",
         )
-        pictures = _as_in_jpeg(pictures, job.info)
         # One thread and no writer's name make the bytes the same everywhere. Codes that are fitted to each picture make
         # it 6 to 10 % smaller and take longer than shrinking it.
         options = {"frames:v": len(self.frames), "q:v": job.quality, "flags:v": "+bitexact", "threads": 1}
         options |= {"huffman": "default"}
-        output = pictures.output("pipe:", format="nut", vcodec="mjpeg", **options)
-        with open_ffmpeg(output, complaints=self.complaints) as process:
-            try:
-                with av.open(process.stdout, mode="r", format="nut") as container:
-                    for packet in container.demux(video=0):
-                        if packet.size:
-                            yield bytes(packet)
-            except LibavError as error:
-                # A pipe that breaks off is ffmpeg's failure, which it reports, or too few pictures, which are noticed.
-                _log.info("the pipe from ffmpeg broke off (%s)", error)
+        return _as_in_jpeg(pictures, job.info).output("pipe:", format="nut", vcodec="mjpeg", **options)
 
     def faulty(self, frames: range, holes: Future[list[Hole]]) -> set[int]:
         """Which of `frames`, all taken by now, did not come or do not show what was on screen.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hlkit.passages import REORDER_SECONDS, long_mp4, stretches
 from hlkit.sampling import HOLD_SECONDS, SEEK_MARGINS, seek_point
 from hlkit.video import open_container, origin_of, probe
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
-
-# Packets are stored in the order of decoding; those of pictures before a time lie at most this far behind it.
-REORDER_SECONDS = 1.0
 
 # Packets between which gaps are looked for in one go; as many pictures are kept in memory.
 MERGED_AT_ONCE = 4096
@@ -85,13 +83,14 @@ def find_holes(path: Path, *, start: float = 0.0, end: float | None = None) -> l
     """
     stop = probe(path).duration if end is None else end
     faults, cover = [], _Cover(start)
-    with _opened(path, start) as (container, stream, origin):
-        for _, packet in _packets(container, stream, origin, stop):
-            if packet is None:
-                continue
-            cover.add(packet)
-            if not packet.is_whole:
-                faults.append((packet.begin, packet.end))
+    for begin, end in stretches(path, start, stop):
+        with _opened(path, begin, end) as (container, stream, origin):
+            for _, packet in _packets(container, stream, origin, end):
+                if packet is None:
+                    continue
+                cover.add(packet)
+                if not packet.is_whole:
+                    faults.append((packet.begin, packet.end))
     return _inside([*faults, *cover.holes(stop)], start, stop)
 
 
@@ -113,7 +112,7 @@ def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> 
         HlkitError: when the recording can't be opened at all.
     """
     stop = probe(path).duration if end is None else end
-    with _opened(path, start) as (container, stream, origin):
+    with _opened(path, start, stop) as (container, stream, origin):
         packets, pictures = _decode(container, stream, origin, stop)
     fresh = sorted(each.begin for each in packets if each.is_keyframe and each.is_whole and each.begin in pictures)
     wrong = (each.begin for each in packets if not each.is_whole or each.begin not in pictures)
@@ -125,8 +124,15 @@ def find_faults(path: Path, *, start: float = 0.0, end: float | None = None) -> 
 
 
 @contextmanager
-def _opened(path: Path, start: float) -> Iterator[tuple[InputContainer, VideoStream, float]]:
+def _opened(path: Path, start: float, stop: float) -> Iterator[tuple[InputContainer, VideoStream, float]]:
     """The container at a keyframe not after `start`, its pictures, and the container's timestamp of time 0."""
+    if long := long_mp4(path):
+        with (
+            long.passage(start, stop) as passage,
+            open_container(path, url=passage.url) as (container, stream),
+        ):
+            yield container, stream, passage.origin
+        return
     # Near the beginning there is nothing to look for.
     found = seek_point(path, start) if start > SEEK_MARGINS[0] else None
     with open_container(path) as (container, stream):

@@ -21,6 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from hlkit.passages import Passage
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.video import FFmpegError, VideoInfo, find_ffmpeg, frame_rate, open_container, open_ffmpeg, origin_of, probe
 
@@ -74,6 +75,7 @@ def sampled(
     accelerator: Decoder = "cpu",
     decoding: Decoding = "exact",
     info: VideoInfo | None = None,
+    passage: Passage | None = None,
     colours: Literal["as recorded", "full range"] = "as recorded",
 ) -> Any:
     """An ffmpeg-python stream whose picture `n` is the one on screen at `start + n / fps`, made `size` x `size`.
@@ -81,8 +83,8 @@ def sampled(
     The whole picture, or the part inside `box` (`x0, y0, x1, y1`, each 0 to 1), is squashed to a square; of a box with
     the whole picture (`with_whole`), the box makes the upper half and the whole picture the lower one. After the end
     of the recording its last picture stays for `HOLD_SECONDS`. Give the stream an `.output(...)` and pass that to
-    `open_ffmpeg` or `run_ffmpeg`. With `info`, from `probe(path)`, the file need not be looked at once more;
-    `colours="full range"` stretches them in the same step.
+    `open_ffmpeg` or `run_ffmpeg`. With `info`, from `probe(path)`, the file need not be looked at once more; a
+    `passage` from `start` on is read in place of it; `colours="full range"` stretches them in the same step.
 
     `decoding="fast"` leaves out the decoder's loop filter (H.264, HEVC), which smooths the edges of blocks: that saves
     about a quarter of the CPU's work, and edges stay blocky until the next keyframe. Times are the same, and so is what
@@ -104,12 +106,13 @@ def sampled(
         check_pixels(box, info)
     if decoding not in get_args(Decoding):
         raise HlkitError(f"The decoding is '{decoding}'; exact and fast are allowed.")
-    options = _input_options(path, float(start), accelerator, info)
+    options = _input_options(path, float(start), accelerator, info, passage)
     if decoding == "fast" and accelerator == "cpu":
         options["skip_loop_filter"] = "all"
     if accelerator == "cpu" and info is not None and decodes_in_one_thread(info, os.cpu_count() or 1):
         options["threads"] = 1
-    stream = ffmpeg.input(f"file:{Path(path).resolve()}", **options)["V:0"]
+    url = passage.url if passage else f"file:{Path(path).resolve()}"
+    stream = ffmpeg.input(url, **options)["V:0"]
     if accelerator == "cpu":
         stream = stream.filter("tpad", stop_mode="clone", stop_duration=HOLD_SECONDS)
     # round=up: output n shows the last source picture whose timestamp is <= n / fps. The default, near, looks ahead.
@@ -212,9 +215,13 @@ def read_box(text: str) -> Box:
         raise HlkitError(f"The box is '{text}'. Give x0,y0,x1,y1 from 0 to 1, such as 0.465,0.84,0.535,1.") from error
 
 
-def _input_options(path: Path, start: float, accelerator: Decoder, info: VideoInfo | None) -> dict[str, Any]:
+def _input_options(
+    path: Path, start: float, accelerator: Decoder, info: VideoInfo | None, passage: Passage | None
+) -> dict[str, Any]:
     """ffmpeg's input options that put `start` at timestamp 0 and decode from a keyframe before it."""
-    if info is not None and start <= SEEK_MARGINS[0]:
+    if passage is not None:
+        origin, point = passage.origin, None
+    elif info is not None and start <= SEEK_MARGINS[0]:
         origin, point = info.start_time, None  # as `seek_point` would say
     else:
         origin, point = seek_point(path, start)

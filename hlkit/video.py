@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from hlkit.passages import long_mp4
 from hlkit.project import HlkitError, format_time, parse_time
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         HlkitError: when the file is missing, empty, no video, cut off before its index, or holds sound only.
     """
-    with open_container(path) as (container, stream):
+    long = long_mp4(path)
+    with long.beginning() if long else nullcontext() as url, open_container(path, url=url) as (container, stream):
         start = origin_of(container)
         codec = stream.codec_context
         return VideoInfo(
@@ -120,7 +122,7 @@ def probe(path: Path) -> VideoInfo:
             duration=_duration(container, stream, start),
             width=codec.width,
             height=codec.height,
-            fps=Fraction(stream.average_rate or stream.guessed_rate or 0),
+            fps=long.fps if long else Fraction(stream.average_rate or stream.guessed_rate or 0),
             start_time=start,
             codec=codec.codec.canonical_name,
             has_audio=bool(container.streams.audio),
@@ -130,8 +132,10 @@ def probe(path: Path) -> VideoInfo:
 
 
 @contextmanager
-def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_container(path: Path, *, url: str | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the container at `path` with PyAV and yield it with its first real picture stream (no cover art).
+
+    `url`, of `hlkit.passages`, is opened in place of the whole recording.
 
     Raises:
         HlkitError: as `probe` does.
@@ -146,7 +150,7 @@ def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if path.stat().st_size == 0:
         raise HlkitError(f"{path} is empty. Copy or download it again.")
     try:
-        container = av.open(str(path.resolve()), metadata_errors="ignore")
+        container = av.open(url or str(path.resolve()), metadata_errors="ignore")
     except (LibavError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         advice = "Give a whole recording (mp4, mkv, mov, webm, ts); if this one was cut off, copy or download it again"
