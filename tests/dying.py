@@ -4,20 +4,17 @@ The moments are counted: every training step, every `torch.save` (it dies with h
 rename of a finished file (it dies just before).
 """
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
-# Children are forked from a server that has imported torch once, and that has used no thread yet.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["hlkit.training"])
+from children import context
 
 
 def fit_in_process(arguments: dict[str, Any], *, die_at: int | None = None) -> int:
     """Call `fit(**arguments)` in another process; returns its exit status, negative for a signal."""
-    process = _context.Process(target=_fit, args=(arguments, die_at))
+    process = context.Process(target=_fit, args=(arguments, die_at))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -26,7 +23,7 @@ def fit_in_process(arguments: dict[str, Any], *, die_at: int | None = None) -> i
 
 def start(arguments: dict[str, Any]) -> Any:
     """The same, without waiting for its end."""
-    process = _context.Process(target=_fit, args=(arguments, None))
+    process = context.Process(target=_fit, args=(arguments, None))
     process.start()
     return process
 

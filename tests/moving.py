@@ -1,14 +1,11 @@
 """Push and pull in a process of their own, for the tests that kill it or run two at once."""
 
-import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Children are forked from a server that has imported boto3 once, and that has used no thread yet.
-context: Any = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["boto3", "s3transfer.manager", "hlkit.storage"])
+from children import context
 
 
 def start(work: Callable[..., object], *arguments: object) -> Any:

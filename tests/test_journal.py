@@ -1,23 +1,19 @@
 """The journal of marks: nothing is lost by kills, by other tabs, or by other writers of the label table."""
 
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 import polars as pl
 import pytest
+from children import context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hlkit.labels import read_labels, write_labels
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.widgets.journal import Journal
-
-# Children are forked from a server that has imported what they need, and that has used no thread yet.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["hlkit.widgets.journal"])
 
 DURATION = 100.0
 
@@ -239,8 +235,8 @@ def mark_until_killed(folder, die_at, acknowledged):
 
 @pytest.mark.parametrize("die_at", [1, 2, 3, 4, 5, 6, 7, 11])
 def test_a_process_that_is_killed_at_any_write_loses_no_mark_that_it_told_as_saved(tmp_path, die_at):
-    receiver, sender = _context.Pipe(duplex=False)
-    process = _context.Process(target=mark_until_killed, args=(tmp_path, die_at, sender))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=mark_until_killed, args=(tmp_path, die_at, sender))
     process.start()
     sender.close()
     told = []
@@ -259,8 +255,8 @@ def test_a_process_that_is_killed_at_any_write_loses_no_mark_that_it_told_as_sav
 
 
 def test_a_mark_that_reached_the_table_before_the_kill_is_not_laid_over_a_later_table(tmp_path):
-    receiver, sender = _context.Pipe(duplex=False)
-    process = _context.Process(target=mark_until_killed, args=(tmp_path, 3, sender))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=mark_until_killed, args=(tmp_path, 3, sender))
     process.start()
     process.join()
     assert on_disk(tmp_path) == [(0, 1, "highlight")]
@@ -277,7 +273,7 @@ def mark_some(folder, start):
 
 
 def test_programs_that_mark_at_the_same_time_lose_nothing(tmp_path):
-    processes = [_context.Process(target=mark_some, args=(tmp_path, start)) for start in (0, 1, 50)]
+    processes = [context.Process(target=mark_some, args=(tmp_path, start)) for start in (0, 1, 50)]
     for process in processes:
         process.start()
     for process in processes:
