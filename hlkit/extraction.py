@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -32,6 +32,9 @@ from hlkit.video import FFmpegError, VideoInfo, open_ffmpeg
 
 # By their numbers in ITU-T H.273: BT.601 of 625 and of 525 lines, and none said, which ffmpeg takes for it.
 BT601_MATRICES = (2, 5, 6)
+
+# Begins to look for what `hlkit.faults.find_holes` gives, if that has not begun.
+Holes = Callable[[], Future[list[Hole]]]
 
 _log = logging.getLogger(__name__)
 
@@ -59,17 +62,17 @@ class Extraction:
     box: Part | None = None
 
     def write(
-        self, folder: Path, plan: Mapping[int, range], holes: Future[list[Hole]], bar: tqdm[Any]
+        self, folder: Path, plan: Mapping[int, range], holes: Holes, bar: tqdm[Any]
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Write shards; yield the number and `find_members` of each.
 
-        One decoder serves all that follow each other; where it gives up, the next shard has a new one. The first shard
-        is made while holes are still looked for; later ones that lie inside a hole are left out.
+        One decoder serves all that follow each other, or half an hour of a long MP4; where it gives up, the next shard
+        has a new one. The first shard is made while holes are looked for; later ones that lie inside one are left out.
 
         Args:
             folder: gets the shards.
             plan: number of a shard -> its frames, ascending.
-            holes: of the recording, see `hlkit.faults.find_holes`; may still be looked for.
+            holes: of the recording.
             bar: counts pictures.
 
         Raises:
@@ -77,16 +80,16 @@ class Extraction:
         """
         left = deque(plan.items())
         while left:
-            stretch = _Stretch(self, self._of_one_decoder([frames for _, frames in left]))
+            stretch = _Stretch(self, self._of_one_decoder([frames for _, frames in left]), holes)
             reached = stretch.frames.start
             with closing(stretch.jpegs()) as jpegs:
                 while left and left[0][1].start == reached < stretch.frames.stop and not stretch.broke_off:
                     number, frames = left.popleft()
                     pictures = _counted(chain(islice(jpegs, len(frames)), repeat(b"")), bar)
-                    faulty = partial(stretch.faulty, frames, holes)
+                    faulty = partial(stretch.faulty, frames)
                     yield number, write_shard(folder / shard_name(number), frames, pictures, faulty=faulty)
                     reached = frames.stop
-                    left = deque(without_holes(dict(left), holes.result(), self.fps).items())
+                    left = deque(without_holes(dict(left), holes().result(), self.fps).items())
 
     def _of_one_decoder(self, shards: Sequence[range]) -> range:
         """The frames from the first shard on for which one decoder opens the recording: of a long one, not all."""
@@ -98,8 +101,8 @@ class Extraction:
 class _Stretch:
     """What one decoder gives of `frames`, and what is known against it."""
 
-    def __init__(self, job: Extraction, frames: range) -> None:
-        self.job, self.frames = job, frames
+    def __init__(self, job: Extraction, frames: range, holes: Holes) -> None:
+        self.job, self.frames, self.holes = job, frames, holes
         self.got = 0
         self.broke_off = False
         self.failure: FFmpegError | None = None
@@ -127,6 +130,7 @@ class _Stretch:
             long.passage(start, stop) if long else nullcontext() as passage,
             open_ffmpeg(self._command(passage), complaints=self.complaints) as process,
         ):
+            self.holes()  # not before: it would hold up the decoder's start
             try:
                 with av.open(process.stdout, mode="r", format="nut") as container:
                     for packet in container.demux(video=0):
@@ -156,7 +160,7 @@ class _Stretch:
         options |= {"huffman": "default"}
         return _as_in_jpeg(pictures, job.info).output("pipe:", format="nut", vcodec="mjpeg", **options)
 
-    def faulty(self, frames: range, holes: Future[list[Hole]]) -> set[int]:
+    def faulty(self, frames: range) -> set[int]:
         """Which of `frames`, all taken by now, did not come or do not show what was on screen.
 
         Raises:
@@ -166,7 +170,7 @@ class _Stretch:
         start, end = float(frames.start / job.fps), min(float(frames.stop / job.fps), job.info.duration)
         lacking = range(max(frames.start, self.frames.start + self.got), frames.stop)
         complained = self.complaints.closed or os.fstat(self.complaints.fileno()).st_size > 0
-        if not lacking and not complained and not any(a < end and b > start for a, b in holes.result()):
+        if not lacking and not complained and not any(a < end and b > start for a, b in self.holes().result()):
             return set()
         faults = find_faults(job.info.path, start=start, end=end)
         times = ((frame, float(frame / job.fps) + TIMESTAMP_TOLERANCE) for frame in frames)

@@ -6,11 +6,11 @@ the bytes `[offset, offset + size)` of the file `root / video / shard`.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import warnings
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice
@@ -21,10 +21,10 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
-from hlkit.extraction import Extraction, without_holes
-from hlkit.faults import RESTARTING_FORMATS, Hole, find_holes, find_jump
+from hlkit.extraction import Extraction, Holes, without_holes
+from hlkit.faults import RESTARTING_FORMATS, find_holes, find_jump
 from hlkit.locks import exclusive
-from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time, write_text
+from hlkit.project import HlkitError, HlkitWarning, atomic_path, fingerprint, format_time
 from hlkit.sampling import (
     HOLD_SECONDS,
     Accelerator,
@@ -117,7 +117,7 @@ def extract_frames(
             f"The clock of {video} starts again after {format_time(jump)}, as in recordings that were joined. "
             "Take it into a project (`hlkit download FILE`), which gives it one clock."
         )
-    holes = beside(lambda: find_holes(video, start=start, end=stop))
+    holes = functools.cache(lambda: beside(lambda: find_holes(video, start=start, end=stop)))
     plan = {
         number: range(max(part.start, frames.start), part.stop)
         for number, part in enumerate(plan_shards(frames.stop, rate, shard_seconds))
@@ -150,7 +150,7 @@ def _write_missing(
     folder: Path,
     plan: dict[int, range],
     fps: Fraction,
-    holes: Future[list[Hole]],
+    holes: Holes,
     job: Callable[[], Extraction],
     bar: tqdm[Any],
 ) -> dict[int, np.ndarray]:
@@ -163,8 +163,8 @@ def _write_missing(
     bar.update(sum(len(plan[number]) for number in places))
     bar.initial = bar.n  # those cost no time
     missing = {number: frames for number, frames in plan.items() if number not in places}
-    if next(iter(plan)) in places:
-        missing = without_holes(missing, holes.result(), fps)
+    if missing and next(iter(plan)) in places:
+        missing = without_holes(missing, holes().result(), fps)
     if missing:
         (folder / "index.parquet").unlink(missing_ok=True)
         places |= job().write(folder, missing, holes, bar)
@@ -310,7 +310,8 @@ def _prepare(folder: Path, settings: dict[str, Any], redo: bool) -> None:
     # The index goes first: without it nothing here counts as finished.
     for stale in (folder / "index.parquet", record, *folder.glob("[0-9]*.tar")):
         stale.unlink(missing_ok=True)
-    write_text(record, json.dumps(settings, indent=1) + "\n")
+    # Half of it agrees with nothing, so it need not be on the disk before the first picture is decoded.
+    record.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def _index(video_id: str, fps: Fraction, plan: dict[int, range], places: dict[int, np.ndarray]) -> pl.DataFrame:
