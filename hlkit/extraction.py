@@ -66,8 +66,8 @@ class Extraction:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Write shards; yield the number and `find_members` of each.
 
-        One decoder serves all that follow each other, or half an hour of a long MP4; where it gives up, the next shard
-        has a new one. The first shard is made while holes are looked for; later ones that lie inside one are left out.
+        One decoder serves all that follow each other, or twenty minutes of a long MP4; where it gives up, the next
+        shard has a new one. The first shard is made while holes are looked for; later ones inside one are left out.
 
         Args:
             folder: gets the shards.

@@ -26,7 +26,7 @@ from hlkit.sample_tables import Box, Samples, Track, read_boxes, read_bytes
 # libav needs some six times as much memory. Forty minutes of video have such tables.
 LONG_INDEX_BYTES = 2_000_000
 # Opening the next passage costs a tenth of a second.
-PASSAGE_SECONDS = 1800
+PASSAGE_SECONDS = 1200
 # Of each track, to know what it is and when it begins.
 FIRST_SAMPLES = 512
 # Samples lie in the order of decoding; those of pictures before a time lie at most so far behind it.
