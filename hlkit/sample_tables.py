@@ -151,8 +151,8 @@ class Track:
         sync = self._sync(file)
         for begins in _entries(file, places, ">u8" if wide else ">u4", 1):
             held = in_chunks.take(len(begins))
-            if held.max() > CHUNK_SAMPLES:
-                raise ValueError("sound and pictures do not take turns")
+            if not 1 <= held.min() <= held.max() <= CHUNK_SAMPLES:
+                raise ValueError("sound and pictures do not take turns, or a chunk is empty")
             total = int(held.sum())
             if place + total > count:
                 raise ValueError("chunks hold more samples than there are")
@@ -259,7 +259,10 @@ def _entry_count(file: BinaryIO, table: Box) -> int:
 def _edits(file: BinaryIO, box: Box) -> tuple[tuple[int, int], ...]:
     version = read_bytes(file, box.inside, 1)[0]
     each = struct.Struct(">Qqi" if version else ">Iii")
-    data = read_bytes(file, box.inside + 8, each.size * _entry_count(file, box))
+    length = each.size * _entry_count(file, box)
+    if length > box.end - box.inside - 8:
+        raise ValueError("the edit list is longer than its box")
+    data = read_bytes(file, box.inside + 8, length)
     edits = list(each.iter_unpack(data))
     if any(speed != 1 << 16 for _, _, speed in edits):
         raise ValueError("an edit changes the speed")

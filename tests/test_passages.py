@@ -158,6 +158,8 @@ def test_what_is_not_an_ordinary_mp4_is_opened_whole(recordings, tmp_path, every
     for name, harm in {
         "edit_speed.mp4": (b"elst", 16, b"\0\2"),
         "no_keyframe_first.mp4": (b"stss", 8, b"\0\0\0\2"),
+        "edits.mp4": (b"elst", 4, b"\x7f\xff\xff\xff"),
+        "empty_chunk.mp4": (b"stsc", 12, b"\0\0\0\0"),
         "counts.mp4": (b"stsz", 8, b"\0\0\0\7"),
         "steps.mp4": (b"stts", 12, b"\xff\0\0\0"),
         "shifts.mp4": (b"ctts", 12, b"\x70\0\0\0"),
