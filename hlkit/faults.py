@@ -145,11 +145,14 @@ def _opened(path: Path, start: float, stop: float) -> Iterator[tuple[InputContai
 def _packets(
     container: InputContainer, stream: VideoStream, origin: float, stop: float
 ) -> Iterator[tuple[Packet, _Packet | None]]:
-    """The packets from the first keyframe to a little after `stop`, each with its times if it has any."""
+    """The packets to a little after `stop`, each with its times if it has any; of MPEG-TS, from the first keyframe on.
+
+    Other containers begin with a keyframe, here as by themselves; what does not look like one there is damaged.
+    """
     from av.error import FFmpegError as LibavError
 
     # Exact fractions would take longer than the reading itself.
-    unit, began = float(stream.time_base or 0), False
+    unit, began = float(stream.time_base or 0), container.format.name not in RESTARTING_FORMATS
     try:
         for packet in container.demux(stream):
             is_keyframe = packet.is_keyframe

@@ -214,15 +214,17 @@ def _first(file: BinaryIO, track: Track) -> Samples:
 
 
 def _between(blocks: Iterator[Samples], begin: int, end: int) -> Samples:
-    """From the last sync sample shown at `begin` or before to the first sample decoded after `end`, in ticks.
+    """From the last sync sample but one shown at `begin` or before to the first decoded after `end`, in ticks.
 
-    Of an open group of pictures those are left out that are shown before its sync sample and need the group before.
+    The last one may be where an encoder begins to refresh the picture bit by bit, to be whole a group later. Of an open
+    group of pictures those are left out that are shown before its sync sample and need the group before.
     """
     kept: list[Samples] = []
     for samples in blocks:
-        starts = np.flatnonzero(samples.is_sync & (samples.pts <= begin))
-        if len(starts):
-            kept, samples = [], samples[int(starts[-1]) :]
+        if (samples.is_sync & (samples.pts <= begin)).any():
+            samples = Samples.joined([*kept, samples])
+            starts = np.flatnonzero(samples.is_sync & (samples.pts <= begin))
+            kept, samples = [], samples[int(starts[-2:][0]) :]
         beyond = np.flatnonzero(samples.dts > end)
         kept.append(samples[: int(beyond[0]) + 1] if len(beyond) else samples)
         if len(beyond):

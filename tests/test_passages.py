@@ -25,6 +25,7 @@ ORDINARY = {
     "late.mp4": {"sound": True, "start": 0.7},
     "pyramid.mp4": {"fps": 60, "gop": 250, "bframes": 3},
     "open_gop.mp4": {"options": {"x264-params": "open-gop=1"}},
+    "refreshed.mp4": {"bframes": 0, "options": {"x264-params": "intra-refresh=1"}},
     "in_order.mp4": {"bframes": 0, "gop": 7},
     "keyframes_alone.mp4": {"gop": 1},
     "index_first.mp4": {"sound": True, "container_options": {"movflags": "faststart"}},
@@ -68,7 +69,8 @@ def test_a_passage_has_the_packets_of_the_whole_with_their_times(recordings, eve
     for start, stop in [(0, SECONDS), (0, 3), (2.5, 3), (4 + 1 / 3, 8), (11.5, SECONDS)]:
         with long.passage(start, stop) as passage:
             found = [(time - passage.origin, *rest) for time, *rest in packets(passage.url)]
-        first = max((i for i, (time, key, _) in enumerate(whole) if key and time <= start), default=0)
+        keys = [i for i, (time, key, _) in enumerate(whole) if key and time <= start]
+        first = [0, *keys][-2:][0]  # with the last group the one before it
         # Of an open group, pictures shown before its keyframe can't be decoded without the group before.
         wanted = [each for each in whole[first:] if first == 0 or each[0] >= whole[first][0]]
         assert [each[1:] for each in found] == [each[1:] for each in wanted[: len(found)]]
@@ -92,7 +94,7 @@ def shards(folder):
     return {file.name: file.read_bytes() for file in folder.glob("*.tar")}
 
 
-@pytest.mark.parametrize("name", ["sound.mp4", "variable.mp4", "open_gop.mp4"])
+@pytest.mark.parametrize("name", ["sound.mp4", "variable.mp4", "open_gop.mp4", "refreshed.mp4"])
 def test_frames_by_passages_are_those_of_the_whole(recordings, tmp_path, monkeypatch, name):
     options = {"video_id": "a", "fps": 3, "size": 32, "shard_seconds": 2, "progress": False}
     whole = extract_frames(recordings / name, tmp_path / "whole", **options)
@@ -128,6 +130,25 @@ def test_of_a_recording_that_was_cut_off_the_same_is_missing(recordings, tmp_pat
         assert extract_frames(path, tmp_path / "parts", **options).equals(frames)
     passages._long_mp4.cache_clear()
     assert 12 < len(frames) < 3 * SECONDS - 6
+
+
+@pytest.mark.parametrize("damaged", [0, 3])
+@pytest.mark.parametrize("long_index", [0, passages.LONG_INDEX_BYTES])
+def test_a_damaged_keyframe_takes_its_group_with_it_wherever_a_passage_begins(
+    recordings, tmp_path, monkeypatch, damaged, long_index
+):
+    content, path = bytearray((recordings / "plain.mp4").read_bytes()), tmp_path / "a.mp4"
+    with av.open(str(recordings / "plain.mp4")) as container:
+        keyframe = [packet for packet in container.demux(video=0) if packet.is_keyframe][damaged]
+        content[keyframe.pos : keyframe.pos + keyframe.size] = bytes(keyframe.size)
+    path.write_bytes(content)
+    monkeypatch.setattr(passages, "LONG_INDEX_BYTES", long_index)
+    monkeypatch.setattr(passages, "PASSAGE_SECONDS", 1)
+    passages._long_mp4.cache_clear()
+    with pytest.warns(HlkitWarning, match=f"from 0:00:0{damaged}.0 to 0:00:0{damaged + 1}.0"):
+        frames = extract_frames(path, tmp_path / "a", video_id="a", size=32, shard_seconds=1, end=5.0, progress=False)
+    passages._long_mp4.cache_clear()
+    assert frames["frame"].to_list() == [frame for frame in range(15) if frame // 3 != damaged]
 
 
 def remake(source, target, *options):
