@@ -71,7 +71,8 @@ class ModelConfig:
             if value not in allowed:
                 raise HlkitError(f"{name} is {value!r}; {' and '.join(allowed)} are allowed.")
         if len(set(self.classes)) < 2 or len(set(self.classes)) != len(self.classes):
-            raise HlkitError(f"classes are {list(self.classes)}; give two or more different names, background first.")
+            given = ", ".join(map(repr, self.classes)) or "none"
+            raise HlkitError(f"The classes are {given}; give two or more different names, background first.")
         for name in ("size", "num_frames_per_clip", "hidden_size"):
             if getattr(self, name) < 1:
                 raise HlkitError(f"{name} is {getattr(self, name)}; it must be 1 or more.")

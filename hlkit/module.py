@@ -90,9 +90,10 @@ class HighlightModule(lightning.LightningModule):
 
     def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
+            weighed = "" if self.loss.weight is None else ", and check the class_weights"
             raise HlkitError(
                 f"The loss became {loss.item()} in epoch {self.current_epoch + 1}: the training fell apart. Give a "
-                f"learning_rate below {self.learning_rate:g}, and check class_weights if you set them."
+                f"learning_rate below {self.learning_rate:g}{weighed}."
             )
 
     def configure_optimizers(self) -> Any:

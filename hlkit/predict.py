@@ -167,7 +167,9 @@ def at_rate(config: ModelConfig, fps: str | float | Fraction) -> ModelConfig:
         HlkitError: for a model of clips, which learned how much changes from one frame to the next.
     """
     if config.kind != "frame" and frame_rate(fps) != config.frame_rate:
-        raise HlkitError(f"A model of clips needs its own rate, {config.fps} frames a second. Leave fps out.")
+        raise HlkitError(
+            f"A model of clips needs its own rate, {config.fps} frames a second, not fps={fps}. Leave that out."
+        )
     return replace(config, fps=str(frame_rate(fps)))
 
 

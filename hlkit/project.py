@@ -178,7 +178,7 @@ def _run_name(run: str) -> str:
 def _check_settings(settings: Mapping[str, Any], *, remedy: str = "") -> None:
     for key, (is_allowed, allowed) in _SETTINGS.items():
         if key in settings and not is_allowed(settings[key]):
-            raise HlkitError(f"The setting {key} is {settings[key]!r}. Give {allowed}{remedy}.")
+            raise HlkitError(f"The setting '{key}' is {settings[key]!r}. Give {allowed}{remedy}.")
 
 
 @dataclass(frozen=True)

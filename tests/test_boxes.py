@@ -127,7 +127,7 @@ def test_a_damaged_box_is_told_with_what_mends_it(project, content):
 
 def test_a_setting_that_is_no_box_is_told(project):
     (project.root / "project.toml").write_text("box = [0.5, 0, 0.4, 1]\n")
-    with pytest.raises(HlkitError, match="The setting box is"):
+    with pytest.raises(HlkitError, match="The setting 'box' is"):
         stages.box(project, say=quiet)
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from hlkit import cli, stages
+from hlkit.cli.common import in_options
 
 HLKIT = [sys.executable, "-c", "from hlkit.cli import main; main()"]
 STAGES = (
@@ -112,6 +114,71 @@ def test_wrong_usage_is_status_2(words, tmp_path, monkeypatch):
 
 def test_wrong_usage_ends_the_process_with_2_too():
     assert run("frames", "--size", "5").returncode == 2
+
+
+def main_says(monkeypatch, capsys, *words):
+    """What `hlkit WORDS`, which fails, prints as its reason."""
+    monkeypatch.setattr(sys, "argv", ["hlkit", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return str(end.value.code).removeprefix("hlkit: "), capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("timeline --shortest -1", "--shortest -1.0 is not allowed; give 0 or more seconds."),
+        ("timeline --merge-gap nan", "--merge-gap nan is not allowed; give 0 or more seconds."),
+        ("timeline --pad inf", "--pad inf is not allowed; give 0 or more seconds."),
+        ("timeline --minutes 0", "--minutes 0 is not allowed; give a number above 0, such as 10."),
+        (
+            "timeline --minutes 3 --precision 0.8",
+            "--minutes 3 and --precision 0.8 can't be told together; give one of them.",
+        ),
+        ("train --seed -1", "--seed -1 is not allowed; give a whole number from 0 to 4294967295."),
+        ("train --learning-rate 0", "--learning-rate 0 is not allowed; give a number above 0, such as 0.001."),
+        (
+            "infer x.mp4 --model m.ckpt --start 3",
+            "--start 3 is given, but neither an end nor a duration. Give one of them.",
+        ),
+        (
+            "infer x.mp4 --model m.ckpt --end 0:00:03 --duration 2",
+            "--end 3 and --duration 2 are both given; give one of them.",
+        ),
+    ],
+)
+def test_a_failure_names_the_options_that_were_typed(words, said, tmp_path, monkeypatch, capsys):
+    assert main_says(monkeypatch, capsys, *words.split(), "--project", tmp_path)[0] == said
+
+
+def test_a_warning_names_options_too(finished, tmp_path, monkeypatch, capsys):
+    project = Path(shutil.copytree(finished[0].root, tmp_path / "project"))
+    words = ["timeline", "--minutes", "0.1", "--shortest", "10000", "--project", project]
+    monkeypatch.setattr(sys, "argv", ["hlkit", *map(str, words)])
+    with pytest.raises(SystemExit) as end, warnings.catch_warnings():
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().err == (
+        "hlkit: No highlight fits into 6 s: nothing lasts --shortest 10000. Set a smaller one.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Set a smaller min_seconds.", "Set a smaller --shortest."),
+        ("Set smaller min_seconds and pad_seconds (min_seconds).", "Set smaller --shortest and --pad (--shortest)."),
+        ("end=3 comes before start=5.", "--end 3 comes before --start 5."),
+        ("The end is near the start.", "The end is near the start."),
+        ("The setting 'min_seconds' is odd.", "The setting 'min_seconds' is odd."),
+        ("a/min_seconds.csv, my_min_seconds", "a/min_seconds.csv, my_min_seconds"),
+        ("There is no file min_seconds.csv.", "There is no file min_seconds.csv."),
+        ("https://example.org/?v=1&start=5 is gone.", "https://example.org/?v=1&start=5 is gone."),
+    ],
+)
+def test_only_arguments_become_options(message, said):
+    options = {"min_seconds": "--shortest", "pad_seconds": "--pad", "start": "--start", "end": "--end"}
+    assert in_options(message, options) == said
 
 
 def test_a_disk_that_is_really_full_leaves_nothing_half_written(tmp_path, sources):

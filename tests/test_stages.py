@@ -244,9 +244,9 @@ def test_what_is_picked_has_the_wanted_precision_on_held_back_chunks(copied):
         stages.timeline(copied, window_seconds=1, precision=wanted, say=said.append)
         reached = int(re.search(r", (\d+)% of what is picked", said[-2])[1]) / 100
         assert least <= reached <= most
-    with pytest.raises(HlkitError, match=r"No threshold has a precision of 1; the best has 0\.8\d.*--window-seconds"):
+    with pytest.raises(HlkitError, match=r"No threshold has a precision of 1; the best has 0\.8\d.*window_seconds"):
         stages.timeline(copied, window_seconds=1, precision=1)
-    with pytest.raises(HlkitError, match="one of threshold, minutes and precision"):
+    with pytest.raises(HlkitError, match="can't be told together"):
         stages.timeline(copied, precision=0.5, minutes=1)
     with pytest.raises(HlkitError, match=r"The precision is 1\.5"):
         stages.timeline(copied, precision=1.5)
@@ -471,8 +471,8 @@ def test_every_look_draws_its_pictures(finished):
     [
         ({"threshold": 2}, "The threshold is 2"),
         ({"threshold": 0}, "The threshold is 0"),
-        ({"threshold": 0.5, "minutes": 1}, "one of threshold, minutes and precision"),
-        ({"minutes": 0}, "A reel of 0 s is not possible"),
+        ({"threshold": 0.5, "minutes": 1}, "threshold=0.5 and minutes=1 can't be told together; give one of them."),
+        ({"minutes": 0}, "minutes=0 is not allowed; give a number above 0, such as 10"),
         ({"window_seconds": 0}, "window_seconds=0.0 is not allowed"),
     ],
 )

@@ -12,8 +12,10 @@ import traceback
 import warnings
 
 import typer
+from typer.main import get_command
 
 from hlkit.cli import files, intake, judging, keeping, labelling, learning, results
+from hlkit.cli.common import in_options
 from hlkit.project import HlkitError, HlkitWarning, plain_words
 
 # The shell's number for a program that Ctrl-C has ended.
@@ -52,12 +54,21 @@ def main() -> None:
     except (HlkitError, OSError) as error:
         if logging.getLogger("hlkit").isEnabledFor(logging.DEBUG):
             traceback.print_exc()
-        sys.exit(f"hlkit: {' '.join((plain_words(error) or str(error)).split())}")
+        sys.exit(f"hlkit: {' '.join(in_options(plain_words(error) or str(error), _options()).split())}")
+
+
+def _options() -> dict[str, str]:
+    """The option of each argument of the command that was typed; none where it was no command."""
+    commands = getattr(get_command(app), "commands", {})
+    typed = commands.get(sys.argv[1]) if sys.argv[1:] else None
+    # An argument without dashes, such as a file, is known by what it is and not by its name.
+    named = [parameter for parameter in (typed.params if typed else ()) if parameter.opts[0].startswith("-")]
+    return {parameter.name: parameter.opts[0] for parameter in named if parameter.name}
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     # What a library wants to tell its caller is no news for a user; a fall-back of hlkit's is.
     if issubclass(category, HlkitWarning):
-        sys.stderr.write(f"hlkit: {message}\n")
+        sys.stderr.write(f"hlkit: {in_options(str(message), _options())}\n")
     else:
         logging.getLogger("hlkit").debug("%s", message)

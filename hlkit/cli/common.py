@@ -1,9 +1,10 @@
-"""What the commands share: their common options, and the example in their help."""
+"""What the commands share: their common options, the example in their help, and how failures name options."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,23 @@ TimeOption = Annotated[float | None, typer.Option(parser=_time, metavar="TIME", 
 def example(app: typer.Typer, command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command whose help ends with an example."""
     return app.command(epilog=f"Example: hlkit {command}")
+
+
+def in_options(message: str, options: Mapping[str, str]) -> str:
+    """A stage's message in the words of its command: options in place of the arguments that they become.
+
+    An argument is told from a word of the sentence by its `_` or by the `=` after it: `min_seconds=-1 is not allowed`
+    becomes `--shortest -1 is not allowed`. What stands in quotes or in a path is left as it is.
+
+    Args:
+        message: of an error or a warning.
+        options: the option of each argument of the command, such as `--shortest` of `min_seconds`.
+    """
+    for argument, option in options.items():
+        message = re.sub(rf"(?<![^\s(]){argument}=(?=\S)", f"{option} ", message)
+        if "_" in argument:
+            message = re.sub(rf"(?<![^\s(]){argument}(?![=\w]|[./-]\w)", option, message)
+    return message
 
 
 def old_and_new(text: str) -> tuple[str, str]:

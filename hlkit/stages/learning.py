@@ -109,11 +109,10 @@ def train(
     Raises:
         HlkitError: when frames or labels are missing, or nothing can be learned from them.
     """
-    if not 0 <= seed < 2**32 or not 0 < learning_rate < np.inf:
-        raise HlkitError(
-            f"seed={seed} and learning_rate={learning_rate:g} can't be; give a seed from 0 to {2**32 - 1} and a rate "
-            "above 0, such as 0.001."
-        )
+    if not 0 <= seed < 2**32:
+        raise HlkitError(f"seed={seed} is not allowed; give a whole number from 0 to {2**32 - 1}.")
+    if not 0 < learning_rate < np.inf:
+        raise HlkitError(f"learning_rate={learning_rate:g} is not allowed; give a number above 0, such as 0.001.")
     run = current_run(project, run)
     chosen = tables.train_videos(project, videos)
     views.check_boxes(project, chosen)
@@ -140,7 +139,7 @@ def train(
     labelled, names = tables.labelled_frames(project, chosen, classes=classes)
     longest = max(rows.height for rows in labelled.partition_by("video"))
     if num_frames_per_clip is not None and not 2 <= num_frames_per_clip <= longest:
-        raise HlkitError(f"Clips of {num_frames_per_clip} frames can't be; give 2 to {longest}, such as 8.")
+        raise HlkitError(f"num_frames_per_clip={num_frames_per_clip} is not allowed; give 2 to {longest}, such as 8.")
     made = views.same_frame_settings(project, chosen)
     clip = {"kind": "clip", "num_frames_per_clip": num_frames_per_clip, "rnn": rnn} if num_frames_per_clip else {}
     clip |= {"head": tuple(head or ()), "sound": sound}
@@ -268,7 +267,9 @@ def infer(
         raise HlkitError("The box of a project's video is kept with it: `hlkit box X0,Y0,X1,Y1 --video ID`.")
     run = current_run(project, run)
     if fps is not None and has_sequence(project, run):
-        raise HlkitError(f"'{run}' scores what goes on between frames, so it needs its own rate. Leave fps out.")
+        raise HlkitError(
+            f"'{run}' scores what goes on between frames, so it needs its own rate, not fps={fps}. Leave that out."
+        )
     checkpoint = runs.checkpoint(project, run)
     chosen = list(videos) if videos else tables.new_videos(project, run)
     stretch["start"] = start or 0.0

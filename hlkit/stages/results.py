@@ -69,12 +69,15 @@ def timeline(
         progress: show a progress bar while snapping.
         say: takes the lines for the user.
     """
-    if sum(choice is not None for choice in (threshold, minutes, precision)) > 1:
-        raise HlkitError("Give one of threshold, minutes and precision, not more.")
+    wishes = {"threshold": threshold, "minutes": minutes, "precision": precision}
+    if len(given := [f"{name}={value:g}" for name, value in wishes.items() if value is not None]) > 1:
+        raise HlkitError(f"{' and '.join(given)} can't be told together; give one of them.")
+    if minutes is not None and not 0 < minutes < np.inf:
+        raise HlkitError(f"minutes={minutes:g} is not allowed; give a number above 0, such as 10.")
     if threshold is not None and not 0 < threshold <= 1:
         raise HlkitError(f"The threshold is {threshold:g}. Intensity is above 0 and at most 1, such as 0.4.")
-    run = current_run(project, run)
     rules = PickRules(merge_gap_seconds=merge_gap_seconds, min_seconds=min_seconds, pad_seconds=pad_seconds)
+    run = current_run(project, run)
     window = window_of(project, window_seconds)
     if precision is not None:
         threshold = _threshold_for(project, run, window, precision, rules, say)
@@ -184,7 +187,7 @@ def _threshold_for(project: Project, run: str, window: float, precision: float, 
         best = max(best, reached)
     raise HlkitError(
         f"No threshold has a precision of {precision:g}; the best has {best:.2f}. Ask for less, label more video and "
-        f"train again, or use a window nearer to the length of a highlight than {window:g} s (`--window-seconds`)."
+        f"train again, or use a window nearer to the length of a highlight than {window:g} s (window_seconds)."
     )
 
 
