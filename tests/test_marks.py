@@ -276,6 +276,17 @@ def test_labels_are_written_for_another_program_and_come_back(project, tmp_path)
     assert read_labels(target).equals(marks)
 
 
+def test_a_file_without_labels_is_blamed_and_not_the_project(project, tmp_path):
+    empty = put(tmp_path, "empty.csv", "video,start,end,label\n")
+    stages.label_spans(project, spans((0, 90, "highlight")), video="learn", origin="hand", say=lambda line: None)
+    with pytest.raises(HlkitError, match=r"^\S*empty\.csv holds no labels, so it names no video.*\(--video ID\)\.$"):
+        stages.agree(project, empty, say=lambda line: None)
+    theirs = put(tmp_path, "theirs.csv", "video,start,end,label\nlearn,1,2,fun\n")
+    with pytest.raises(HlkitError, match=r"theirs\.csv holds no labels but of classes that are dropped, so it"):
+        stages.agree(project, theirs, classes={"fun": ""}, say=lambda line: None)
+    assert stages.agree(project, empty, video="learn", say=lambda line: None).same == 0  # they found nothing in it
+
+
 def test_two_people_s_labels_are_compared_and_nothing_changes(project, tmp_path):
     theirs = put(tmp_path, "theirs.csv", "start,end\n8,14\n70,76\n")
     with pytest.raises(HlkitError, match=r"learn: no labels\. Mark some highlights first"):

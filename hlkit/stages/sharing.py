@@ -75,9 +75,15 @@ def agree(
         say: takes the lines for the user.
 
     Raises:
-        HlkitError: for a faulty file, or when the project has no labels of one of its videos.
+        HlkitError: for a faulty file, one that names no video, or when the project has no labels of one of its videos.
     """
     spans = imported(project, Path(source), video, fps, format, classes)
+    if spans.is_empty() and video is None:
+        dropped = " but of classes that are dropped" if classes else ""
+        raise HlkitError(
+            f"{source} holds no labels{dropped}, so it names no video to compare. Give a file with a row for each span, "
+            "or say of which video it is (--video ID)."
+        )
     videos: list[str] = [video] if video else spans["video"].unique().sort().to_list()
     result = agreement(
         _marks(project, videos), spans, durations={name: tables.length(project, name) for name in videos}
