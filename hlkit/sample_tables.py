@@ -165,9 +165,9 @@ class Track:
             duration = steps.take(total)
             times = dts + np.cumsum(duration) - duration
             pts = times if shifts is None else times + shifts.take(total)
-            is_sync = np.ones(total, bool)
+            is_sync = np.full(total, sync is None)
             if sync is not None:
-                is_sync = np.isin(np.arange(place + 1, place + total + 1), sync, assume_unique=True)
+                is_sync[sync[(sync > place) & (sync <= place + total)] - place - 1] = True
             yield Samples(times, pts, duration, size, offset, is_sync)
             place, dts = place + total, dts + int(duration.sum())
         if place != count or not steps.is_empty() or (shifts is not None and not shifts.is_empty()):
@@ -202,26 +202,27 @@ class _Runs:
                 self._load()
                 continue
             ends = np.cumsum(self._left[:, 0])
-            used = int(np.searchsorted(ends, count))  # the run in which the last one lies
-            runs = self._left[: used + 1].copy()
             got = min(count, int(ends[-1]))
-            runs[-1, 0] -= ends[min(used, len(ends) - 1)] - got
+            last = int(np.searchsorted(ends, got))  # the run in which the last of them lies
+            runs, over = self._left[: last + 1].copy(), ends[last] - got
+            runs[-1, 0] -= over
             taken.append(np.repeat(runs[:, 1], runs[:, 0]))
-            self._left = self._left[used:].copy()
-            if len(self._left):
-                self._left[0, 0] = ends[used] - got
+            self._left = self._left[last:]
+            self._left[0, 0] = over
+            self._left = self._left[int(over == 0) :]
             count -= got
         return np.concatenate(taken)
 
     def is_empty(self) -> bool:
         """Whether nothing is left; only runs of no length may be."""
-        return not self._left[:, 0].any() and not any(block[:, 0].any() for block in self._blocks)
+        return not len(self._left) and not any(block[:, 0].any() for block in self._blocks)
 
     def _load(self) -> None:
         try:
-            self._left = next(self._blocks)
+            block = next(self._blocks)
         except StopIteration:
             raise ValueError("a table ends too early") from None
+        self._left = block[block[:, 0] > 0]  # a copy
 
 
 def _chunk_runs(file: BinaryIO, table: Box, chunks: int) -> Iterator[np.ndarray]:
