@@ -127,6 +127,7 @@ class _Stretch:
         start, stop = float(self.frames.start / fps), float(self.frames.stop / fps)
         long = long_mp4(info.path)
         with (
+            self.complaints,
             long.passage(start, stop) if long else nullcontext() as passage,
             open_ffmpeg(self._command(passage), complaints=self.complaints) as process,
         ):

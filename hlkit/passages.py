@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,18 +22,19 @@ from typing import BinaryIO
 
 import numpy as np
 
+from hlkit.project import HlkitError
 from hlkit.sample_tables import Box, Samples, Track, read_boxes, read_bytes
 
 # libav needs some six times as much memory. Forty minutes of video have such tables.
 LONG_INDEX_BYTES = 2_000_000
 # Opening the next passage costs a tenth of a second.
 PASSAGE_SECONDS = 1200
+# Twitch ends streams after two days. A damaged clock may promise years, which would take as long passage by passage.
+LONGEST_SECONDS = 48 * 3600
 # Of each track, to know what it is and when it begins.
 FIRST_SAMPLES = 512
 # Samples lie in the order of decoding; those of pictures before a time lie at most so far behind it.
 REORDER_SECONDS = 1.0
-
-
 # libav takes larger steps and shifts of a clock for mistakes and goes its own ways about them.
 LARGEST_STEP, LARGEST_SHIFT = 1 << 31, 1 << 28
 
@@ -76,8 +78,12 @@ class LongMP4:
 
     @contextmanager
     def beginning(self) -> Iterator[str]:
-        """What ffmpeg opens to learn of all tracks what they are, when they begin and how long they last."""
-        with self.path.open("rb") as file:
+        """What ffmpeg opens to learn of all tracks what they are, when they begin and how long they last.
+
+        Raises:
+            HlkitError: as `passage`.
+        """
+        with _unchanged(self.path) as file:
             inside = [box for box in read_boxes(file, self.movie.inside, self.movie.end) if box.kind != b"trak"]
             firsts = [_first(file, track) for track in self.tracks]
 
@@ -88,29 +94,36 @@ class LongMP4:
                 ]
                 return _box(b"moov", *(_copy(file, box) for box in inside), *traks)
 
-            with _opened(self.path, movie) as url:
-                yield url
+            head = _head(file, movie)
+        with _opened(head, self.path) as url:
+            yield url
 
     @contextmanager
     def passage(self, start: float, stop: float) -> Iterator[Passage]:
-        """The pictures on screen in `[start, stop)` seconds, from a sync sample on."""
+        """The pictures on screen in `[start, stop)` seconds, from a sync sample on.
+
+        Raises:
+            HlkitError: when the file is no longer what it was.
+        """
         track = self.pictures
         begin, end = (round((time + self.start_time) * track.timescale) - self.lead for time in (start, stop))
-        with self.path.open("rb") as file:
+        with _unchanged(self.path) as file:
             samples = _between(track.samples(file), begin, end + round(REORDER_SECONDS * track.timescale))
 
             def movie(moved: int) -> bytes:
                 trak = _trak(file, track.box, _tables(file, track, samples, moved), only_pictures=True)
                 return _box(b"moov", _copy(file, self.header), trak)
 
-            with _opened(self.path, movie) as url:
-                yield Passage(url, self.start_time - (int(samples.dts[0]) + self.lead) / track.timescale)
+            head = _head(file, movie)
+        with _opened(head, self.path) as url:
+            yield Passage(url, self.start_time - (int(samples.dts[0]) + self.lead) / track.timescale)
 
 
 def stretches(path: Path, start: float, stop: float) -> list[tuple[float, float]]:
     """The seconds `[start, stop)` of a recording, in the parts in which it is opened; one part unless it is long."""
-    begins = np.arange(start, stop, PASSAGE_SECONDS).tolist() if long_mp4(path) else [start]
-    return list(pairwise([*begins, stop]))
+    if stop - start > LONGEST_SECONDS or not long_mp4(path):
+        return [(start, stop)]
+    return list(pairwise([*np.arange(start, stop, PASSAGE_SECONDS).tolist(), stop]))
 
 
 def long_mp4(path: Path) -> LongMP4 | None:
@@ -134,7 +147,7 @@ def _long_mp4(path: Path, size: int, changed: int) -> LongMP4 | None:
             if movie is None or movie.end - movie.begin < LONG_INDEX_BYTES:
                 return None
             return _timed(_understood(path, file, movie))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, HlkitError) as error:
         _log.info("%s is opened whole: %s", path, error)
         return None
 
@@ -229,6 +242,8 @@ def _between(blocks: Iterator[Samples], begin: int, end: int) -> Samples:
         kept.append(samples[: int(beyond[0]) + 1] if len(beyond) else samples)
         if len(beyond):
             break
+    if not kept:
+        raise ValueError("it has no pictures")
     found = Samples.joined(kept)
     if not found.dts[0]:
         return found
@@ -283,13 +298,27 @@ def _copy(file: BinaryIO, box: Box) -> bytes:
     return read_bytes(file, box.begin, box.end - box.begin)
 
 
+def _head(file: BinaryIO, movie: Callable[[int], bytes]) -> bytes:
+    """What goes before the file: its type, a `moov` of samples moved by so many bytes, and an `mdat` all around it."""
+    size = file.seek(0, os.SEEK_END)
+    kind, media = _copy(file, next(read_boxes(file, 0, size))), struct.pack(">I4sQ", 1, b"mdat", 16 + size)
+    return kind + movie(len(kind) + len(movie(0)) + len(media)) + media
+
+
 @contextmanager
-def _opened(path: Path, movie: Callable[[int], bytes]) -> Iterator[str]:
-    """What ffmpeg opens: a `moov` of samples that lie so many bytes further on, and the whole recording behind it."""
-    kind = _box(b"ftyp", b"isom", bytes(4), b"isom")
-    behind = len(kind) + len(movie(0)) + 16
-    media = struct.pack(">I4sQ", 1, b"mdat", 16 + path.stat().st_size)
-    with tempfile.TemporaryDirectory() as folder:
+def _unchanged(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading what was understood before."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except (ValueError, FileNotFoundError) as error:
+        raise HlkitError(f"{path} was changed while it was read ({error}). Run the same again.") from error
+
+
+@contextmanager
+def _opened(head: bytes, path: Path) -> Iterator[str]:
+    """What ffmpeg opens as a file that begins with `head` and goes on with the whole recording."""
+    with tempfile.TemporaryDirectory(prefix="hlkit-") as folder:
         tables = Path(folder) / "tables.mp4"
-        tables.write_bytes(kind + movie(behind) + media)
+        tables.write_bytes(head)
         yield f"concat:{tables}|file:{path}"

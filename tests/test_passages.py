@@ -1,5 +1,6 @@
 import random
 import subprocess
+import tempfile
 from itertools import repeat
 
 import av
@@ -13,7 +14,7 @@ from hlkit import passages
 from hlkit.faults import find_faults, find_holes
 from hlkit.frames import extract_frames
 from hlkit.passages import PASSAGE_SECONDS, long_mp4, stretches
-from hlkit.project import HlkitWarning
+from hlkit.project import HlkitError, HlkitWarning
 from hlkit.sample_tables import Samples, _Runs
 from hlkit.video import find_ffmpeg, probe
 
@@ -81,10 +82,11 @@ def test_a_passage_has_the_packets_of_the_whole_with_their_times(recordings, eve
 @pytest.mark.parametrize("name", ORDINARY)
 def test_what_is_said_of_a_recording_is_the_same_though_its_index_is_not_read(recordings, monkeypatch, name):
     path = recordings / name
-    whole = probe(path)
+    whole, brand = probe(path), path.read_bytes()[8:12]
     monkeypatch.setattr(passages, "LONG_INDEX_BYTES", 0)
     passages._long_mp4.cache_clear()
-    assert long_mp4(path) is not None
+    with long_mp4(path).beginning() as url, av.open(url, metadata_errors="ignore") as container:
+        assert container.metadata["major_brand"].encode() == brand
     monkeypatch.setattr(passages, "FIRST_SAMPLES", 40)
     assert probe(path) == whole
     passages._long_mp4.cache_clear()
@@ -207,6 +209,33 @@ def test_stretches_of_a_long_one_follow_each_other(recordings, every_index_is_lo
         (2 * PASSAGE_SECONDS, end),
     ]
     assert stretches(path, 5.0, PASSAGE_SECONDS + 5.0) == [(5, PASSAGE_SECONDS + 5)]
+
+
+def test_what_a_damaged_clock_promises_is_opened_in_one_go(recordings, every_index_is_long):
+    assert stretches(recordings / "plain.mp4", 0.0, 1e9) == [(0, 1e9)]
+
+
+@pytest.mark.parametrize("change", ["gone", "shorter", "overwritten"])
+def test_a_recording_that_changes_on_the_way_is_told(recordings, tmp_path, every_index_is_long, change):
+    path, content = tmp_path / "a.mp4", (recordings / "plain.mp4").read_bytes()
+    path.write_bytes(content)
+    long = long_mp4(path)
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:100] if change == "shorter" else bytes(len(content)))
+    for opened in (long.passage(0, 1), long.beginning()):
+        with pytest.raises(HlkitError, match=r"a\.mp4 was changed while it was read"), opened:
+            pass
+
+
+def test_nothing_is_left_behind_whatever_ends_it(recordings, tmp_path, monkeypatch, every_index_is_long):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for end in (KeyboardInterrupt, ValueError):
+        with pytest.raises(end), long_mp4(recordings / "plain.mp4").passage(0, 1):
+            assert [folder.name[:6] for folder in tmp_path.iterdir()] == ["hlkit-"]
+            raise end
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_tables_are_told_by_no_exception(recordings, tmp_path, every_index_is_long):
