@@ -13,10 +13,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-# So many chunks or entries of a table are read at once.
+# So many entries of a table are read at once.
 BLOCK = 8192
+# Chunks of some so many samples make a block: of pictures hundreds, of sound without compression a few.
+BLOCK_SAMPLES = 1 << 16
 # A file with more samples in one chunk is not interleaved, and a block of it would be as large as it.
-CHUNK_SAMPLES = 4096
+CHUNK_SAMPLES = BLOCK_SAMPLES
 
 
 class Box(NamedTuple):
@@ -141,18 +143,12 @@ class Track:
         Raises:
             ValueError: when the tables do not agree.
         """
-        wide = b"co64" in self.tables
-        places = _need(self.tables, b"co64" if wide else b"stco")
-        chunks, place, dts = _entry_count(file, places), 0, 0
-        in_chunks = _Runs(_chunk_runs(file, self.tables[b"stsc"], chunks))
+        place, dts = 0, 0
         steps = _Runs(_entries(file, self.tables[b"stts"], ">u4", 2))
         shifts = _Runs(_entries(file, self.tables[b"ctts"], ">i4", 2)) if b"ctts" in self.tables else None
         each, count = struct.unpack(">II", read_bytes(file, self.tables[b"stsz"].inside + 4, 8))
         sync = self._sync(file)
-        for begins in _entries(file, places, ">u8" if wide else ">u4", 1):
-            held = in_chunks.take(len(begins))
-            if not 1 <= held.min() <= held.max() <= CHUNK_SAMPLES:
-                raise ValueError("sound and pictures do not take turns, or a chunk is empty")
+        for begins, held in self._chunks(file):
             total = int(held.sum())
             if place + total > count:
                 raise ValueError("chunks hold more samples than there are")
@@ -161,7 +157,7 @@ class Track:
                 first = self.tables[b"stsz"].inside + 12 + 4 * place
                 size = np.frombuffer(read_bytes(file, first, 4 * total), ">u4").astype(np.int64)
             before = np.cumsum(size) - size
-            offset = np.repeat(begins[:, 0] - before[np.cumsum(held) - held], held) + before
+            offset = np.repeat(begins - before[np.cumsum(held) - held], held) + before
             duration = steps.take(total)
             times = dts + np.cumsum(duration) - duration
             pts = times if shifts is None else times + shifts.take(total)
@@ -176,6 +172,18 @@ class Track:
     def ticks(self, file: BinaryIO) -> int:
         """How long all samples last together."""
         return sum(int((rows[:, 0] * rows[:, 1]).sum()) for rows in _entries(file, self.tables[b"stts"], ">u4", 2))
+
+    def _chunks(self, file: BinaryIO) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Where chunks begin in the file and how many samples each holds, for a block of samples at a time."""
+        wide = b"co64" in self.tables
+        places = _need(self.tables, b"co64" if wide else b"stco")
+        counts = _Runs(_chunk_runs(file, self.tables[b"stsc"], _entry_count(file, places)))
+        for begins in _entries(file, places, ">u8" if wide else ">u4", 1):
+            held = counts.take(len(begins))
+            if not 1 <= held.min() <= held.max() <= CHUNK_SAMPLES:
+                raise ValueError("sound and pictures do not take turns, or a chunk is empty")
+            blocks = np.flatnonzero(np.diff(np.cumsum(held) // BLOCK_SAMPLES)) + 1
+            yield from zip(np.split(begins[:, 0], blocks), np.split(held, blocks), strict=True)
 
     def _sync(self, file: BinaryIO) -> np.ndarray | None:
         """The numbers, from 1 on, of the samples with which decoding can begin; None: with all."""

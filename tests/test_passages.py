@@ -15,7 +15,7 @@ from hlkit.faults import find_faults, find_holes
 from hlkit.frames import extract_frames
 from hlkit.passages import PASSAGE_SECONDS, long_mp4, stretches
 from hlkit.project import HlkitError, HlkitWarning
-from hlkit.sample_tables import Samples, _Runs
+from hlkit.sample_tables import BLOCK_SAMPLES, CHUNK_SAMPLES, Samples, _Runs
 from hlkit.video import find_ffmpeg, probe
 
 SECONDS = 12
@@ -215,6 +215,16 @@ def test_what_a_damaged_clock_promises_is_opened_in_one_go(recordings, every_ind
     assert stretches(recordings / "plain.mp4", 0.0, 1e9) == [(0, 1e9)]
 
 
+def test_of_sound_without_compression_no_more_is_held_at_once(recordings, tmp_path, every_index_is_long):
+    tone, sound = ("-f", "lavfi", "-i", f"sine=r=48000:d={SECONDS}"), ["-c:v", "copy", "-c:a", "pcm_s16le"]
+    path = remake(recordings / "plain.mp4", tmp_path / "a.mov", *tone, sound)
+    track = next(track for track in long_mp4(path).tracks if track.kind == b"soun")
+    with path.open("rb") as file:
+        lengths = [len(samples) for samples in track.samples(file)]
+    assert sum(lengths) == SECONDS * 48_000
+    assert max(lengths) < BLOCK_SAMPLES + CHUNK_SAMPLES
+
+
 @pytest.mark.parametrize("change", ["gone", "shorter", "overwritten"])
 def test_a_recording_that_changes_on_the_way_is_told(recordings, tmp_path, every_index_is_long, change):
     path, content = tmp_path / "a.mp4", (recordings / "plain.mp4").read_bytes()
@@ -280,6 +290,7 @@ def test_blocks_of_any_length_hold_the_same_samples(recordings, every_index_is_l
     with (recordings / "variable.mp4").open("rb") as file:
         wanted = Samples.joined(list(track.samples(file)))
         monkeypatch.setattr(sample_tables, "BLOCK", block)
+        monkeypatch.setattr(sample_tables, "BLOCK_SAMPLES", 10 * block)
         found = list(track.samples(file))
     assert len(found) >= len(wanted) // block // 10
     for column, its in zip(Samples.joined(found)._columns(), wanted._columns(), strict=True):
