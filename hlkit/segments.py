@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 
 from hlkit.cuts import Cut
 from hlkit.project import HlkitError, atomic_path, format_time
+from hlkit.tries import patiently
 
 THREADS = 4
 TIMEOUT_SECONDS = 30
@@ -27,6 +27,10 @@ WAITS = (1.0, 4.0, 15.0)
 
 class FetchError(HlkitError):
     """Something did not come; what did is kept, and a second run goes on from there."""
+
+
+class BusyError(FetchError):
+    """It did not come for a reason that may pass."""
 
 
 @dataclass(frozen=True)
@@ -141,22 +145,23 @@ def get(url: str, headers: Mapping[str, str], *, first_byte: int | None = None, 
     headers = {"User-Agent": "Mozilla/5.0 (hlkit)"} | dict(headers)  # some sites refuse Python's own
     if first_byte is not None and size is not None:
         headers["Range"] = f"bytes={first_byte}-{first_byte + size - 1}"
-    reason = ""
-    for wait in (0.0, *WAITS):
-        time.sleep(wait)
-        try:
-            # A shared opener would keep the proxy settings of its first use.
-            request = urllib.request.Request(url, headers=headers)
-            with urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS) as answer:
-                content = answer.read()
-        except (urllib.error.URLError, HTTPException, OSError) as error:
-            reason = str(error)
-            if isinstance(error, urllib.error.HTTPError) and error.code == 404:
-                break
-            continue
-        return content if size is None or len(content) == size else content[first_byte : (first_byte or 0) + size]
-    where = url.split("?", maxsplit=1)[0]
-    raise FetchError(f"{where} does not come ({reason}). Run this again, or cut from the local recording.")
+    try:
+        content = patiently(lambda: _ask(url, headers), waits=WAITS, passing=BusyError)
+    except FetchError as error:
+        raise FetchError(f"{error} Run this again, or cut from the local recording.") from None
+    return content if size is None or len(content) == size else content[first_byte : (first_byte or 0) + size]
+
+
+def _ask(url: str, headers: Mapping[str, str]) -> bytes:
+    try:
+        # A shared opener would keep the proxy settings of its first use.
+        request = urllib.request.Request(url, headers=dict(headers))
+        with urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS) as answer:
+            return answer.read()
+    except (urllib.error.URLError, HTTPException, OSError) as error:
+        kind = FetchError if isinstance(error, urllib.error.HTTPError) and error.code == 404 else BusyError
+        where = url.split("?", maxsplit=1)[0]
+        raise kind(f"{where} does not come ({error}).") from None
 
 
 def join_segments(run: range, segments: Sequence[Segment], work: Path) -> Path:

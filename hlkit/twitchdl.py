@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from hlkit import tries
 from hlkit.project import HlkitError
 from hlkit.sources import Source
 from hlkit.video import find_ffmpeg
@@ -50,13 +50,7 @@ class TwitchDlError(HlkitError):
 
 def patiently(work: Callable[[], Result], what: str) -> Result:
     """Do `work` again after each of `WAITS` while twitch-dl fails for a reason that may pass."""
-    for wait in WAITS:
-        try:
-            return work()
-        except TwitchDlError as error:
-            _log.info("%s: %s; trying again in %g s", what, error, wait)
-            time.sleep(wait)
-    return work()
+    return tries.patiently(work, waits=WAITS, passing=TwitchDlError, what=what)
 
 
 def address_of(source: Source) -> str:

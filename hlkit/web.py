@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http.cookiejar import Cookie
@@ -22,14 +21,14 @@ from tqdm.auto import tqdm
 from hlkit.channel import LISTING
 from hlkit.project import VIDEO_SUFFIXES, HlkitError, need_disk, safe_id
 from hlkit.sources import Rendition, Stream, rank_renditions
+from hlkit.tries import UNANSWERED, patiently, tell_wait, waits_after
 from hlkit.twitchdl import TOKEN
 from hlkit.video import find_ffmpeg, probe
 
 if TYPE_CHECKING:
     from yt_dlp import YoutubeDL
 
-# How often one request is tried, and the seconds before each further try.
-RETRIES = 4
+# The seconds before each further try of one request.
 WAITS = (2.0, 10.0, 30.0, 60.0)
 
 # Sites round the lengths that they state; more than this, or this share, is a broken download.
@@ -41,9 +40,12 @@ MISREADINGS = (LookupError, AttributeError, TypeError, ValueError, AssertionErro
 
 # Reasons of yt-dlp's that may be gone a moment later.
 PASSING = r"HTTP Error (429|5\d\d)|[Tt]imed out|[Cc]onnection|IncompleteRead|Remote end"
-OFFLINE = r"[Ff]ailed to resolve|Name or service not known|[Nn]etwork is unreachable|Connection refused"
 
 _log = logging.getLogger(__name__)
+
+
+class PassingError(HlkitError):
+    """A site did not bring what it has, for a reason that may be gone a moment later."""
 
 
 def web_facts(link: str) -> dict[str, Any]:
@@ -258,17 +260,18 @@ def _show(state: Mapping[str, Any], bar: tqdm[Any]) -> None:
 def _open(**options: Any) -> YoutubeDL:
     from yt_dlp import YoutubeDL
 
+    logger = _Logger()
     settings: dict[str, Any] = {
-        "logger": _Logger(),
+        "logger": logger,
         "noprogress": True,
         "cachedir": False,
         "extract_flat": "in_playlist",
         "ffmpeg_location": find_ffmpeg(),
-        "retries": RETRIES,
-        "fragment_retries": RETRIES,
-        "extractor_retries": RETRIES,
-        "file_access_retries": RETRIES,
-        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), _wait),
+        "retries": len(WAITS),
+        "fragment_retries": len(WAITS),
+        "extractor_retries": len(WAITS),
+        "file_access_retries": len(WAITS),
+        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), logger.wait),
         "skip_unavailable_fragments": False,
         "socket_timeout": 30,
     }
@@ -280,10 +283,6 @@ def _open(**options: Any) -> YoutubeDL:
     return ydl
 
 
-def _wait(n: int) -> float:
-    return WAITS[min(n, len(WAITS) - 1)]
-
-
 def _twitch_cookie(token: str) -> Cookie:
     address = {"domain": ".twitch.tv", "domain_specified": True, "domain_initial_dot": True, "path": "/", "port": None}
     rest = {"path_specified": True, "port_specified": False, "secure": True, "expires": None, "discard": True}
@@ -291,12 +290,25 @@ def _twitch_cookie(token: str) -> Cookie:
 
 
 class _Logger:
-    """Takes yt-dlp's lines; what matters to a user comes as an error anyway."""
+    """Takes yt-dlp's lines; what matters to a user comes as an error anyway, but for what it tries again by itself."""
+
+    def __init__(self) -> None:
+        self._reason = ""
 
     def debug(self, message: str) -> None:
-        _log.debug("%s", _plain(message))
+        line = _plain(message)
+        _log.debug("%s", line)
+        if (found := re.match(r"(?:\[[^\]]*\] )?(?:Got error: )?(.*?)\.? Retrying\b.*\(\d+/\d+\)", line)) is not None:
+            self._reason = found[1]
 
     info = warning = error = debug
+
+    def wait(self, n: int) -> float:
+        """How long yt-dlp is to wait after `n` further tries, having said why."""
+        left = waits_after(self._reason, WAITS)
+        seconds = left[min(n, len(left) - 1)]
+        tell_wait(self._reason or "It did not come", seconds, number=n + 2, most=len(WAITS) + 1)
+        return seconds
 
 
 def _ask(ydl: YoutubeDL, link: str) -> dict[str, Any]:
@@ -309,27 +321,33 @@ def _ask(ydl: YoutubeDL, link: str) -> dict[str, Any]:
 
 
 def _failing_plainly(work: Callable[[], Any], link: str) -> Any:
+    """What `work` returns, tried again where that may help; yt-dlp's errors become one sentence.
+
+    Raises:
+        HlkitError: with yt-dlp's own reason.
+    """
+    return patiently(lambda: _tried(work, link), waits=WAITS, passing=PassingError)
+
+
+def _tried(work: Callable[[], Any], link: str) -> Any:
     from yt_dlp.utils import YoutubeDLError
 
-    reason = ""
-    for attempt in range(RETRIES):
-        try:
-            return work()
-        except YoutubeDLError as error:
-            # No cause is kept: yt-dlp's exceptions hold the requests that were sent, cookies and all.
-            reason = _plain(str(error))
-        except MISREADINGS as error:
-            reason = _plain(f"{type(error).__name__}: {error}; it may not know how this site is made now")
-        if not re.search(PASSING, reason):
-            break
-        time.sleep(_wait(attempt))
-    hint = " Is this computer connected to the internet?" if re.search(OFFLINE, reason) else ""
-    raise HlkitError(f"{link} can't be downloaded. yt-dlp says: {reason}{hint}")
+    try:
+        return work()
+    except YoutubeDLError as error:
+        reason = _plain(str(error))
+    except MISREADINGS as error:
+        reason = _plain(f"{type(error).__name__}: {error}; it may not know how this site is made now")
+    # Not raised above: yt-dlp's exceptions hold the requests that were sent, cookies and all.
+    hint = " Is this computer connected to the internet?" if UNANSWERED.search(reason) else ""
+    kind = PassingError if re.search(PASSING, reason) else HlkitError
+    raise kind(f"{link} can't be downloaded. yt-dlp says: {reason}{hint}")
 
 
 def _plain(message: str) -> str:
     """yt-dlp's message in one line, without colours, the queries of links, and its appeal to report a bug."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", message).split("; please report this issue")[0]
+    text = text.split(" (caused by ", maxsplit=1)[0]  # the same once more, as Python writes it
     text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1", " ".join(text.split()))
     if token := os.environ.get(TOKEN):
         text = text.replace(token, "***")

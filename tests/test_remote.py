@@ -12,6 +12,7 @@ from twitch_site import segment
 from web_site import web_site
 
 from hlkit import segments as module
+from hlkit import tries
 from hlkit.alignment import align, compare
 from hlkit.cuts import Cut, Piece
 from hlkit.layout import Look
@@ -231,7 +232,7 @@ def small(tmp_path):
 def test_a_segment_that_fails_is_asked_for_again_after_growing_waits(small, tmp_path, monkeypatch):
     low, site = small
     waits = []
-    monkeypatch.setattr(module.time, "sleep", waits.append)
+    monkeypatch.setattr(tries.time, "sleep", waits.append)
     site.faults = {"/source/2.ts": [503, 500, "short"]}
     cuts = [Cut(9.0, 11.0)]
     write_remote_reel(low, hls(site, "/source/index-dvr.m3u8"), cuts, tmp_path / "reel.mp4", progress=False)

@@ -15,7 +15,7 @@ import pytest
 from recordings import make_numbered
 from twitch_site import SPECIAL, TwitchSite, segment, twitch_site
 
-from hlkit import project, twitchdl
+from hlkit import project, tries, twitchdl
 from hlkit.channel import clips_period, read_clips
 from hlkit.download import download, list_videos
 from hlkit.project import HlkitError, HlkitWarning
@@ -132,7 +132,7 @@ def test_a_missing_video_is_an_error_at_once(site, videos, link):
 def test_a_refused_segment_is_asked_for_again_after_growing_waits(site, videos, monkeypatch):
     waits = []
     monkeypatch.setattr(twitchdl, "WAITS", (2.0, 10.0, 30.0))
-    monkeypatch.setattr(twitchdl.time, "sleep", waits.append)
+    monkeypatch.setattr(tries.time, "sleep", waits.append)
     site.faults = {f"{LOW}/3.ts": [503, 403, 500]}
     assert is_whole(download("1234567", videos, progress=False))
     assert waits == [2.0, 10.0, 30.0]

@@ -14,7 +14,7 @@ from recordings import make_numbered
 from twitch_site import segment
 from web_site import web_site
 
-from hlkit import project, web
+from hlkit import project, tries, web
 from hlkit.download import download, list_videos
 from hlkit.project import HlkitError
 from hlkit.video import probe
@@ -42,7 +42,7 @@ def pages(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def site(pages, tmp_path, monkeypatch):
-    monkeypatch.setattr(web, "WAITS", (0.0,))
+    monkeypatch.setattr(web, "WAITS", (0.0,) * 4)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with web_site(Path(shutil.copytree(pages, tmp_path / "site"))) as running:
         yield running
@@ -170,6 +170,31 @@ def test_no_network_is_said_in_plain_words(videos, monkeypatch):
     monkeypatch.setattr(web, "WAITS", (0.0,))
     with pytest.raises(HlkitError, match=r"Is this computer connected to the internet\?$"):
         download("http://127.0.0.1:1/a.mp4", videos, progress=False)
+
+
+def test_a_refused_connection_is_tried_again_aloud_and_not_for_long(videos, monkeypatch, caplog):
+    waits = []
+    monkeypatch.setattr(tries.time, "sleep", waits.append)
+    with pytest.raises(HlkitError, match="Connection refused"):
+        download("http://127.0.0.1:1/a.mp4", videos, progress=False)
+    assert waits == [2.0, 5.0]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.split("connected to the internet? ")[1] for line in told] == [
+        "Trying again in 2 s (try 2 of 3).",
+        "Trying again in 5 s (try 3 of 3).",
+    ]
+    assert all(line.startswith("http://127.0.0.1:1/a.mp4 can't be downloaded. yt-dlp says: ") for line in told)
+
+
+def test_what_yt_dlp_tries_again_by_itself_is_told_too(site, videos, monkeypatch, caplog):
+    monkeypatch.setattr(web, "WAITS", (0.0, 0.001, 0.002))
+    site.faults = {"/low/3.ts": [503, 503]}
+    download(f"{site.url}/all.m3u8", videos, video_id="a", progress=False)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [
+        "HTTP Error 503: Service Unavailable. Trying again in 0 s (try 2 of 4).",
+        "HTTP Error 503: Service Unavailable. Trying again in 0.001 s (try 3 of 4).",
+    ]
 
 
 def test_the_users_own_settings_of_yt_dlp_are_not_read(site, videos, tmp_path, monkeypatch):
