@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 SOUND_BITRATE = 160_000
+# Stands in the comment of what `join_cuts` makes, so that it can be told from a recording of the same name.
+CUT_COMMENT = "Cut by hlkit"
 
 
 def count_pictures(video: Path) -> int:
@@ -33,6 +35,15 @@ def count_pictures(video: Path) -> int:
             return sum(packet.pts is not None for packet in container.demux(stream))
     except HlkitError:
         return 0
+
+
+def is_cut(video: Path) -> bool:
+    """Whether `join_cuts` made the file; False also when it can't be read."""
+    try:
+        with open_container(video) as (container, _):
+            return container.metadata.get("comment") == CUT_COMMENT
+    except HlkitError:
+        return False
 
 
 def write_pictures(
@@ -119,6 +130,7 @@ def join_cuts(cuts: Sequence[Path], counts: Sequence[int], rate: Fraction, sound
     with ExitStack() as stack:
         output = stack.enter_context(av.open(str(target), "w", options={"movflags": "+faststart"}))
         _, template = stack.enter_context(open_container(cuts[0]))
+        output.metadata["comment"] = CUT_COMMENT
         stream = _add_pictures(output, template, sets, rate)
         tracks = [_pictures(cuts, counts, rate, reorder, stream)]
         if sound is not None:

@@ -287,6 +287,20 @@ def test_a_cut_takes_no_other_files_place(tmp_path, model):
     assert (tmp_path / "a_cut.mp4").read_bytes() == before
 
 
+def test_a_folder_is_scored_again_and_its_cuts_are_made_anew(tmp_path, model):
+    for name in ("a", "b"):
+        make_numbered(tmp_path / f"{name}.mp4", seconds=3)
+    stages.infer_files(tmp_path, model=model, end=1, keep_cut=True, progress=False, say=lambda line: None)
+    said = []
+    found = stages.infer_files(tmp_path, model=model, end=2, keep_cut=True, progress=False, say=said.append)
+    assert set(found.files) == {"a", "b"}
+    assert said[0] == "a_cut.mp4, b_cut.mp4: kept by an earlier run, made anew and not scored."
+    assert probe(tmp_path / "a_cut.mp4").duration == pytest.approx(2, abs=0.01)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mp4", "a_cut.mp4", "b.mp4", "b_cut.mp4"]
+    every = stages.infer_files(tmp_path, model=model, end=1, progress=False, say=lambda line: None)
+    assert set(every.files) == {"a", "a_cut", "b", "b_cut"}  # without cuts to keep they are files like others
+
+
 def test_a_cut_that_can_not_be_kept_costs_the_other_files_nothing(tmp_path, model):
     for name in ("a", "b"):
         make_numbered(tmp_path / f"{name}.mp4", seconds=2)

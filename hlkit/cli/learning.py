@@ -159,7 +159,9 @@ def infer(
     box: Annotated[
         str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="With FILEs: the part of their picture that counts.")
     ] = None,
-    keep_cut: Annotated[bool, typer.Option("--keep-cut", help="Keep FILE's stretch as NAME_cut.mp4.")] = False,
+    keep_cut: Annotated[
+        bool, typer.Option("--keep-cut", help="Keep FILE's stretch as NAME_cut.mp4, in place of one kept before.")
+    ] = False,
     target: Annotated[Path | None, typer.Option("--csv", help="Where the scores of FILEs go.")] = None,
     project: ProjectOption = DEFAULT_PROJECT,
     redo: RedoOption = False,

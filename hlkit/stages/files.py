@@ -69,14 +69,15 @@ def infer_files(
         fps: score so many frames a second; the model's own rate unless given (models of single pictures only).
         box: the part of the picture that counts in these files, `x0, y0, x1, y1` from 0 to 1; the one that the model
             learned from, unless given.
-        keep_cut: keep the stretch as `<name>_cut.mp4` beside the file.
+        keep_cut: keep the stretch as `<name>_cut.mp4` beside the file. Such cuts of an earlier run that are among the
+            files are not scored but made anew.
         target: a CSV that gets the scores.
         progress: show a progress bar, of several files in files.
         say: takes a line for each file: the share of each class.
 
     Raises:
         HlkitError: for a start without an end, an end and a duration, two files of one name, a cut that would replace
-            one of the files, no file, or none that could be read.
+            one of the files and was not made by an earlier run, no file, or none that could be read.
     """
     from hlkit.predict import at_rate, predict
     from hlkit.training import load_model
@@ -89,7 +90,7 @@ def infer_files(
         raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
     files = _files([sources] if isinstance(sources, (str, Path)) else sources)
     if keep_cut:
-        _check_cuts(list(files.values()))
+        files = _without_cuts(files, say)
     network, config = load_model(Path(model))
     if isinstance(config.box, str) and box is None:
         raise HlkitError(
@@ -263,12 +264,23 @@ def _files(sources: Sequence[str | Path]) -> dict[str, Path]:
     return files
 
 
-def _check_cuts(files: Sequence[Path]) -> None:
-    """An `HlkitError` when the cut of a file would take the place of another that is scored."""
-    given = {file.resolve() for file in files}
-    for file in files:
-        if (cut := _cut_of(file)).resolve() in given:
+def _without_cuts(files: dict[str, Path], say: Say) -> dict[str, Path]:
+    """The files without the cuts that an earlier run kept of others among them.
+
+    Raises:
+        HlkitError: when the cut of a file would take the place of another that no earlier run made.
+    """
+    from hlkit.mp4 import is_cut
+
+    cuts = {_cut_of(file).resolve(): file for file in files.values()}
+    kept = {video: file for video, file in files.items() if file.resolve() not in cuts}
+    for video in files.keys() - kept.keys():
+        cut, file = files[video], cuts[files[video].resolve()]
+        if not is_cut(cut):
             raise HlkitError(f"The cut of {file} would replace {cut}, which is to be scored too. Move that elsewhere.")
+    if left_out := [file.name for video, file in files.items() if video not in kept]:
+        say(f"{', '.join(left_out)}: kept by an earlier run, made anew and not scored.")
+    return kept
 
 
 def _cut_of(file: Path) -> Path:
