@@ -90,8 +90,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises:
         HlkitError: when a folder has the name of `target`.
     """
-    if target.is_dir():
-        raise HlkitError(f"{target} is a folder. Give the name of a file.")
+    _refuse_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
     temporary = folder / target.name
@@ -102,6 +101,25 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(target: Path) -> None:
+    """See before long work whether `atomic_path` will be able to write `target`; nothing is made.
+
+    Raises:
+        HlkitError: when a folder has its name, or a folder for it can't be made or written to.
+    """
+    _refuse_folder(target)
+    there = next(folder for folder in target.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise HlkitError(f"{target} can't be written: {there} is a file. Give a place in a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise HlkitError(f"{target} can't be written: {there} is closed to you. Give a place in another folder.")
+
+
+def _refuse_folder(target: Path) -> None:
+    if target.is_dir():
+        raise HlkitError(f"{target} is a folder. Give the name of a file.")
 
 
 def write_text(target: Path, text: str) -> None:

@@ -50,6 +50,18 @@ def class_shares(scores: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     return scores.select("video", best).group_by("video", maintain_order=True).agg(pl.len().alias("frames"), *shares)
 
 
+def check_thresholds(thresholds: Mapping[str, float] | None, classes: Sequence[str]) -> None:
+    """Refuse thresholds that `decide_classes` can't use.
+
+    Raises:
+        HlkitError: for a threshold out of range or of another class.
+    """
+    allowed = f"give shares from 0 to 1 for {', '.join(classes)}"
+    for name, share in (thresholds or {}).items():
+        if name not in classes or not 0 <= share <= 1:
+            raise HlkitError(f"The threshold {name}={share:g} is not allowed; {allowed}.")
+
+
 def decide_classes(
     shares: pl.DataFrame, classes: Sequence[str], *, thresholds: Mapping[str, float] | None = None
 ) -> pl.DataFrame:
@@ -66,9 +78,8 @@ def decide_classes(
     Raises:
         HlkitError: for a threshold out of range or of another class.
     """
+    check_thresholds(thresholds, classes)
     thresholds = thresholds or {}
-    if wrong := {name: share for name, share in thresholds.items() if name not in classes or not 0 <= share <= 1}:
-        raise HlkitError(f"The thresholds {wrong} can't be; give shares from 0 to 1 for {', '.join(classes)}.")
     values = shares.select(f"share_{name}" for name in classes).to_numpy()
     # Whoever has all of the video passes any threshold, 1 too.
     passed = (values > [thresholds.get(name, 0.0) for name in classes]) | (values == 1)

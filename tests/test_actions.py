@@ -278,6 +278,31 @@ def test_what_a_stretch_of_a_file_must_say(tmp_path, model):
             stages.infer_files(tmp_path / "a.mp4", model=model, progress=False, say=print, **wrong)
 
 
+def test_a_table_s_place_is_looked_at_before_anything_is_scored(tmp_path, model, capsys):
+    make_numbered(tmp_path / "a.mp4", seconds=2)
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    wrongs = [
+        (tmp_path, "is a folder. Give the name of a file."),
+        (tmp_path / "file" / "new" / "a.csv", "can't be written: .*file is a file. Give a place in a folder."),
+    ]
+    for target, says in wrongs:
+        with pytest.raises(HlkitError, match=says):
+            stages.infer_files(tmp_path / "a.mp4", model=model, target=target)
+        with pytest.raises(HlkitError, match=says):
+            stages.sort([tmp_path / "a.mp4"], model=model, into=tmp_path / "sorted", target=target, yes=True)
+    with pytest.raises(HlkitError, match="file is a file"):
+        stages.sort([tmp_path / "a.mp4"], model=model, into=tmp_path / "file", yes=True)
+    for wrong, says in (({"fly": 0.5}, "fly=0.5"), ({"walk": 5}, "walk=5"), ({"walk": float("nan")}, "walk=nan")):
+        says = f"The threshold {says} is not allowed; give shares from 0 to 1 for jump, run, walk."
+        with pytest.raises(HlkitError, match=says):
+            stages.sort([tmp_path / "a.mp4"], model=model, into=tmp_path / "sorted", thresholds=wrong, yes=True)
+    assert capsys.readouterr() == ("", "")  # no progress bar began
+    assert sorted(tmp_path.rglob("*")) == before
+    stages.infer_files(tmp_path / "a.mp4", model=model, target=tmp_path / "new" / "er" / "a.csv", progress=False)
+    assert (tmp_path / "new" / "er" / "a.csv").is_file()
+
+
 def test_a_cut_takes_no_other_files_place(tmp_path, model):
     for name in ("a.mp4", "a_cut.mp4"):
         make_numbered(tmp_path / name, seconds=2)

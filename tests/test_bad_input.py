@@ -180,3 +180,18 @@ def test_a_folder_that_may_not_be_written(project, command, says):
     assert re.match(says, done.stderr.splitlines()[-1])
     assert sorted(project.root.rglob("*")) == before
     assert project.reel("a").read_bytes() == b"earlier"
+
+
+@pytest.mark.skipif(bool(POWERLESS) and shutil.which("setpriv") is None, reason="root may write everywhere")
+def test_a_place_that_may_not_be_written_is_known_before_the_work(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o500)
+    target = closed / "new" / "a.csv"
+    program = f"from pathlib import Path; from hlkit.project import check_place; check_place(Path({str(target)!r}))"
+    done = subprocess.run([*POWERLESS, sys.executable, "-c", program], capture_output=True, text=True)
+    closed.chmod(0o700)
+    assert done.stderr.splitlines()[-1] == (
+        f"hlkit.project.HlkitError: {target} can't be written: {closed} is closed to you. Give a place in another "
+        "folder."
+    )

@@ -151,6 +151,21 @@ def test_a_failure_names_the_options_that_were_typed(words, said, tmp_path, monk
     assert main_says(monkeypatch, capsys, *words.split(), "--project", tmp_path)[0] == said
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("sort a.mp4 --model m --into d --above x", ["'--above'", "'x' is no share of a class. Give CLASS=SHARE"]),
+        ("sort a.mp4 --model m --into d --above x=y", ["'--above'", "'x=y' is no share of a class. Give CLASS=SHARE"]),
+        ("label a.csv --class x", ["'--class'", "'x' is no pair of classes. Give OLD=NEW"]),
+    ],
+)
+def test_a_pair_that_is_none_names_its_option(words, said):
+    done = call(*words.split())
+    assert done.exit_code == 2
+    shown = " ".join(done.stderr.replace("│", "").split())
+    assert all(part in shown for part in said), shown
+
+
 def test_a_warning_names_options_too(finished, tmp_path, monkeypatch, capsys):
     project = Path(shutil.copytree(finished[0].root, tmp_path / "project"))
     words = ["timeline", "--minutes", "0.1", "--shortest", "10000", "--project", project]

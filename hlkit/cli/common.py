@@ -61,8 +61,11 @@ def in_options(message: str, options: Mapping[str, str]) -> str:
 
 
 def old_and_new(text: str) -> tuple[str, str]:
-    """The two sides of `OLD=NEW`, at its last `=`."""
+    """The two sides of `OLD=NEW`, the value of a `--class`, at its last `=`."""
     old, sign, new = text.rpartition("=")
     if not sign or not old:
-        raise typer.BadParameter(f"'{text}' is no pair of classes. Give OLD=NEW, as in 'Boss fight=highlight' or '*='.")
+        raise typer.BadParameter(
+            f"'{text}' is no pair of classes. Give OLD=NEW, as in 'Boss fight=highlight' or '*='.",
+            param_hint="'--class'",
+        )
     return old.strip(), new.strip()

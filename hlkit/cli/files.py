@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hlkit import stages
-from hlkit.cli.common import VerboseOption, example, old_and_new
+from hlkit.cli.common import VerboseOption, example
 
 app = typer.Typer()
 
@@ -19,10 +19,16 @@ ThresholdsOption = Annotated[
 
 
 def _shares(pairs: list[str] | None) -> dict[str, float]:
-    try:
-        return {name: float(share) for name, share in map(old_and_new, pairs or ())}
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}. Give CLASS=SHARE, as in blurred=0.75.") from error
+    shares = {}
+    for pair in pairs or ():
+        name, _, share = pair.rpartition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"'{pair}' is no share of a class. Give CLASS=SHARE, as in blurred=0.75.", param_hint="'--above'"
+            ) from error
+    return shares
 
 
 @example(app, "sort clips --model hlkit-project/models/focus/model.ckpt --above blurred=0.75 --into sorted")

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from hlkit.labels import TIME_TOLERANCE
-from hlkit.project import HlkitError, Project, write_text
+from hlkit.project import HlkitError, Project, check_place, write_text
 from hlkit.stages import runs, tables
 from hlkit.stages.common import Say, current_run
 from hlkit.stages.sequences import has_sequence
@@ -53,12 +53,15 @@ def classes(
         what it learned from is all "train".
 
     Raises:
-        HlkitError: when no scored video has labels, nothing of it counts, or a length is negative or no number.
+        HlkitError: when no scored video has labels, nothing of it counts, a length is negative or no number, or
+            the target can't be written.
     """
     lengths = [0.0] if blocks is None else [float(length) for length in blocks]
     if not lengths or not all(length == 0 or SHORTEST_BLOCK <= length < np.inf for length in lengths):
         shown = ", ".join(f"{length:g}" for length in lengths) or "no"
         raise HlkitError(f"Blocks of {shown} s can't be. Give {SHORTEST_BLOCK} s or more, or 0 for single frames.")
+    if target is not None:
+        check_place(Path(target))
     run = current_run(project, run)
     names = tuple(runs.run_config(project, run)["model"]["classes"])
     chosen = [video for video in tables.scored_videos(project, run, videos) if project.labels(video).is_file()]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 from tqdm.auto import tqdm
 
-from hlkit.project import HlkitError, HlkitWarning, safe_id, write_text
+from hlkit.project import HlkitError, HlkitWarning, check_place, safe_id, write_text
 from hlkit.sampling import Box
-from hlkit.shares import class_shares, decide_classes, shares_text
-from hlkit.sorting import move_files, plan_moves, undo_moves
+from hlkit.shares import check_thresholds, class_shares, decide_classes, shares_text
+from hlkit.sorting import RECORD, move_files, plan_moves, undo_moves
 from hlkit.sources import read_many
 from hlkit.stages.common import Say
 
@@ -77,7 +77,8 @@ def infer_files(
 
     Raises:
         HlkitError: for a start without an end, an end and a duration, two files of one name, a cut that would replace
-            one of the files and was not made by an earlier run, no file, or none that could be read.
+            one of the files and was not made by an earlier run, a target that can't be written, no file, or none that
+            could be read.
     """
     from hlkit.predict import at_rate, predict
     from hlkit.training import load_model
@@ -88,6 +89,8 @@ def infer_files(
         raise HlkitError(f"end={end:g} and duration={duration:g} are both given; give one of them.")
     if keep_cut and end is None and duration is None:
         raise HlkitError("There is no stretch to keep a cut of. Give an end or a duration.")
+    if target is not None:
+        check_place(Path(target))
     files = _files([sources] if isinstance(sources, (str, Path)) else sources)
     if keep_cut:
         files = _without_cuts(files, say)
@@ -231,7 +234,16 @@ def sort(
     progress: bool = True,
     say: Say = print,
 ) -> pl.DataFrame:
-    """Score files, decide what each is, and sort them: `infer_files`, `decide_files` and `sort_files` in one."""
+    """Score files, decide what each is, and sort them: `infer_files`, `decide_files` and `sort_files` in one.
+
+    Raises:
+        HlkitError: as these do; for thresholds and places before anything is scored.
+    """
+    from hlkit.training import load_model
+
+    check_thresholds(thresholds, load_model(Path(model))[1].classes)
+    for place in (Path(into) / RECORD, *([] if target is None else [Path(target)])):
+        check_place(place)
     found = infer_files(files, model=model, progress=progress, say=say)
     return sort_files(decide_files(found, thresholds=thresholds, target=target), into, yes=yes, say=say)
 
