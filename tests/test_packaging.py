@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hlkit.widgets.pages import BOX_FILES, SPAN_FILES
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -40,7 +42,9 @@ def test_a_wheel_brings_the_demo_recordings_and_the_page_of_the_widget(tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     package = tmp_path / "site" / "hlkit"
     assert done.stdout.split() == [str(package / "__init__.py"), str(package / "demo_data")]
-    for name in ("span_widget.js", "span_widget.css", "box_widget.js"):
+    pages = [path.name for path in (ROOT / "hlkit" / "widgets").iterdir() if path.suffix in (".js", ".css")]
+    assert {*SPAN_FILES, *BOX_FILES} < set(pages)
+    for name in pages:
         assert (package / "widgets" / name).read_bytes() == (ROOT / "hlkit" / "widgets" / name).read_bytes()
     for name in ("demo_a.mp4", "demo_a.csv", "demo_b.mp4", "demo_b.csv", "demo_faces.txt", "LICENSE-FREEDOOM.txt"):
         assert (package / "demo_data" / name).read_bytes() == (ROOT / "data" / "demo" / name).read_bytes()

@@ -17,6 +17,7 @@ from hlkit.frames import read_index
 from hlkit.labels import covered, read_labels
 from hlkit.timeline import add_intensity, pick_highlights
 from hlkit.video import probe
+from hlkit.widgets.pages import SPAN_FILES, page_module
 
 pytestmark = pytest.mark.slow
 
@@ -467,7 +468,7 @@ def test_the_pages_arithmetic_agrees_with_numpy(ready):
     times = np.sort(rng.uniform(0, 100, 3000)).astype(np.float32)
     values = rng.normal(size=3000).astype(np.float32)
     values[rng.integers(0, 3000, 300)] = np.nan
-    source = (ROOT / "hlkit" / "widgets" / "span_widget.js").read_bytes()
+    source = page_module(*SPAN_FILES).encode()
     module = f"data:text/javascript;base64,{base64.b64encode(source).decode()}"
     program = """async ([module, times, values, spans, items]) => {
       const page = await import(module);

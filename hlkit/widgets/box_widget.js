@@ -1,21 +1,13 @@
 // The page's side of hlkit's box picker: a picture of the recording, a box drawn on it with mouse or keys, what is inside.
 //
-// Python keeps the box and says so; until then it is drawn dashed. Plain JavaScript, no build step.
+// Python keeps the box and says so; until then it is drawn dashed. `page.js` stands before it (see pages.py).
 
 const EDGE_PIXELS = 9; // how near to an edge a drag takes hold of it
 const LEAST = 0.01; // of the picture; less is a click that was not meant
 const STEP = 0.005;
-const PATIENCE_MS = 4000; // a box that is not answered by then is told as not yet saved
 const WHOLE = [0, 0, 1, 1];
 
-export function formatTime(seconds) {
-  const whole = Math.round(Math.max(0, seconds));
-  const two = (number) => String(number).padStart(2, "0");
-  return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
-}
-
 const round = (number) => Math.round(number * 1e4) / 1e4;
-const inside = (number, low, high) => Math.min(Math.max(number, low), high);
 
 // The box between two corners, inside the picture, edges in ascending order.
 export function between([ax, ay], [bx, by]) {
@@ -34,27 +26,13 @@ export function resized([x0, y0, x1, y1], dx, dy) {
   return [x0, y0, inside(x1 + dx, x0 + LEAST, 1), inside(y1 + dy, y0 + LEAST, 1)].map(round);
 }
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-class View {
+class View extends Page {
   constructor(model, el) {
-    this.model = model;
-    this.stop = new AbortController();
-    this.pending = new Map(); // acts that Python has not answered
-    this.number = 0;
+    super(model);
     this.drag = null;
     this.time = model.get("picture_time");
     this.duration = model.get("duration");
     this.aspect = model.get("aspect");
-    this.notice = { text: "", bad: false };
     this.build(el);
     this.listen();
     this.readBox();
@@ -62,16 +40,7 @@ class View {
   }
 
   build(el) {
-    const button = (name, key, title, act) => {
-      const node = element("button", { type: "button", title: `${title} (${key})`, "data-key": key });
-      node.append(element("span", {}, name), element("kbd", { "aria-hidden": "true" }, key));
-      node.addEventListener("click", (event) => {
-        act();
-        if (event.detail) this.root.focus({ preventScroll: true }); // after a mouse click the keys go on working
-      });
-      return node;
-    };
-    const group = (label, ...nodes) => element("div", { class: "hl-group", role: "group", "aria-label": label }, ...nodes);
+    const button = (...all) => this.button(...all);
     this.canvas = element("canvas", { class: "hl-box-picture", role: "img", "aria-label": "picture with the box" });
     this.preview = element("canvas", { class: "hl-box-inside", role: "img", "aria-label": "what is inside the box" });
     this.preview.width = this.preview.height = this.model.get("size");
@@ -91,16 +60,9 @@ class View {
       j: () => this.seek(this.time - 10), l: () => this.seek(this.time + 10), w: () => this.change(WHOLE),
     };
     const keys = (key) => () => this.acts[key]();
-    this.status = element("div", { class: "hl-status", role: "status", "aria-live": "polite" });
-    this.root = element(
-      "div",
-      { class: "hlkit", tabindex: "0", role: "application", "aria-label": `hlkit: ${this.model.get("title")}` },
-      element(
-        "div",
-        { class: "hl-head" },
-        element("strong", {}, this.model.get("title")),
-        element("span", { class: "hl-hint" }, "Drag a box over what counts, such as the face. After a click here, the keys work."),
-      ),
+    this.show(
+      el,
+      "Drag a box over what counts, such as the face. After a click here, the keys work.",
       element("div", { class: "hl-box-stage" }, this.canvas, this.preview),
       element(
         "div",
@@ -135,41 +97,26 @@ class View {
       ),
       this.status,
     );
-    // JupyterLab and Notebook 7 leave the keys of such a region to it.
-    this.root.setAttribute("data-lm-suppress-shortcuts", "true");
-    el.append(this.root);
   }
 
   listen() {
-    const signal = this.stop.signal;
-    const on = (target, name, act) => target.addEventListener(name, act, { signal });
-    on(this.root, "keydown", (event) => this.key(event));
-    for (const name of ["keypress", "keyup"]) on(this.root, name, (event) => event.stopPropagation());
+    const on = (...all) => this.on(...all);
     on(this.canvas, "pointerdown", (event) => this.dragStart(event));
     on(this.canvas, "pointermove", (event) => this.dragMove(event));
     on(this.canvas, "pointerup", (event) => this.dragEnd(event));
     on(this.canvas, "pointercancel", () => this.dragCancel());
     on(this.slider, "input", () => this.seek(Number(this.slider.value)));
     for (const node of this.numbers) on(node, "change", () => this.typed());
-    on(window, "beforeunload", (event) => {
-      if (this.pending.size) event.preventDefault();
-    });
-    this.changes = [
+    const changes = [
       ["change:box", () => this.readBox()],
       ["change:picture", () => this.readPicture()],
       ["msg:custom", (message) => this.receive(message)],
     ];
-    for (const [name, act] of this.changes) this.model.on(name, act);
-    this.resize = new ResizeObserver(() => this.draw());
-    this.resize.observe(this.root);
-    this.clockwork = setInterval(() => this.lookAround(), PATIENCE_MS / 4);
+    this.attend(changes, PATIENCE_MS / 4);
   }
 
-  destroy() {
-    this.stop.abort();
-    this.resize.disconnect();
-    clearInterval(this.clockwork);
-    for (const [name, act] of this.changes) this.model.off(name, act);
+  whenResized() {
+    this.draw();
   }
 
   // ---- what Python says -------------------------------------------------------------------------------------------
@@ -204,9 +151,7 @@ class View {
   }
 
   lookAround() {
-    const now = performance.now();
-    if ([...this.pending.values()].some((sent) => now - sent.since > PATIENCE_MS))
-      this.say("Not saved yet: Python is busy, or has stopped; then run the cell again.", true);
+    if (this.late()) this.say("Not saved yet: Python is busy, or has stopped; then run the cell again.", true);
   }
 
   say(text, bad = false) {
@@ -215,13 +160,7 @@ class View {
   }
 
   act(content) {
-    const number = ++this.number;
-    this.pending.set(number, { ...content, since: performance.now() });
-    try {
-      this.model.send({ ...content, number });
-    } catch (error) {
-      this.say(`This is not saved: Python can't be reached (${error.message}). Run the cell again.`, true);
-    }
+    this.send(content, content);
     this.draw();
   }
 
@@ -251,17 +190,10 @@ class View {
     this.draw();
   }
 
-  key(event) {
-    event.stopPropagation();
-    const target = event.target;
-    if (target.tagName === "INPUT" || (target.tagName === "BUTTON" && ["Enter", " "].includes(event.key))) return;
-    const command = event.ctrlKey || event.metaKey;
-    const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const undo = command && name === "z" ? () => this.act({ kind: "undo" }) : null;
-    const act = undo ?? (command || event.altKey ? null : this.acts[event.shiftKey ? `Shift+${name}` : name]);
-    if (!act) return;
-    event.preventDefault();
-    act();
+  // What a key does; `command` is Ctrl or ⌘.
+  actOf(name, command, shift) {
+    if (command) return name === "z" ? () => this.act({ kind: "undo" }) : null;
+    return this.acts[shift ? `Shift+${name}` : name];
   }
 
   point(event) {
@@ -330,13 +262,8 @@ class View {
   draw() {
     const wide = this.canvas.clientWidth;
     if (wide) {
-      const ratio = window.devicePixelRatio || 1;
       const high = Math.round(wide / this.aspect);
-      this.canvas.style.height = `${high}px`;
-      [this.canvas.width, this.canvas.height] = [Math.round(wide * ratio), Math.round(high * ratio)];
-      const context = this.canvas.getContext("2d");
-      context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      this.drawPicture(context, wide, high);
+      this.drawPicture(fit(this.canvas, wide, high), wide, high);
     }
     this.drawInside();
     const shown = this.box ?? WHOLE;
@@ -378,10 +305,4 @@ class View {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const view = new View(model, el);
-    el.hlkit = view; // for tests from outside; nothing in here reads it
-    return () => view.destroy();
-  },
-};
+export default widgetOf(View);

@@ -14,6 +14,7 @@ import traitlets
 
 from hlkit.project import HlkitError, plain_words
 from hlkit.sampling import Box, check_box
+from hlkit.widgets.pages import BOX_FILES, page_module
 
 # As most models see it; what is inside is shown beside the picture in this size.
 PREVIEW_PIXELS = 128
@@ -32,7 +33,7 @@ class BoxWidget(anywidget.AnyWidget):
         time: of the first picture, in seconds.
     """
 
-    _esm = Path(__file__).with_name("box_widget.js")
+    _esm = page_module(*BOX_FILES)
     _css = Path(__file__).with_name("span_widget.css")
 
     title = traitlets.Unicode().tag(sync=True)

@@ -1,7 +1,7 @@
 """The widget in which a person marks: labeller, reviewer and timeline explorer from one set of traits.
 
 `queue` makes it a labeller (chunks of the video) or a reviewer (spans that a model asks about), `timeline` an explorer;
-any may come together. The page (`span_widget.js`) sends what the person did, Python does it and sends the new state, so
+any may come together. The page (`span_*.js`) sends what the person did, Python does it and sends the new state, so
 there is one implementation of every rule and two tabs show the same.
 """
 
@@ -23,6 +23,7 @@ from hlkit.labels import BACKGROUND, DEFAULT_LABEL
 from hlkit.project import HlkitError, HlkitWarning, format_time, plain_words
 from hlkit.timeline import Level, PickRules, find_threshold, pick_highlights
 from hlkit.widgets.journal import Journal
+from hlkit.widgets.pages import SPAN_FILES, page_module
 from hlkit.widgets.pictures import CELLS, COLUMNS, Pictures
 
 SCORE_COLUMNS = ("score", "intensity")
@@ -64,7 +65,7 @@ class SpanWidget(anywidget.AnyWidget):
         picked: the highlights at that threshold, as a list of `[start, end]`.
     """
 
-    _esm = Path(__file__).with_name("span_widget.js")
+    _esm = page_module(*SPAN_FILES)
     _css = Path(__file__).with_name("span_widget.css")
 
     title = traitlets.Unicode().tag(sync=True)
