@@ -8,6 +8,7 @@ https://arxiv.org/abs/1602.04938).
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -317,6 +318,7 @@ def _draw_parts(axis: Axes, explanation: Explanation, num_parts: int) -> None:
     weights, loudness = explanation.weights, np.abs(explanation.weights)
     audible = (loudness > 0) & (loudness >= LEAST_LOUDNESS * loudness.max())
     loudest = [part for part in np.argsort(-loudness, kind="stable")[:num_parts] if audible[part]]
+    decimals = _decimals(float(loudness.max()))
     lit = np.isin(explanation.segments, loudest)
     axis.imshow(np.where(lit[..., None], explanation.picture, explanation.picture // 4 + 20))
     for part in loudest:
@@ -333,6 +335,12 @@ def _draw_parts(axis: Axes, explanation: Explanation, num_parts: int) -> None:
             linestyles=style,
             linewidths=2,
         )
-        text = axis.text(columns.mean(), rows.mean(), f"{weights[part]:+.2f}", ha="center", va="center", color="white")
+        weight = f"{weights[part]:+.{decimals}f}"
+        text = axis.text(columns.mean(), rows.mean(), weight, ha="center", va="center", color="white")
         text.set(fontsize="small", path_effects=[withStroke(linewidth=2.5, foreground="black")])
-    axis.set_title("loudest parts: for (solid), against (dashed)")
+    axis.set_title("strongest parts: for (solid), against (dashed)")
+
+
+def _decimals(largest: float) -> int:
+    """How many decimals show two digits of the largest weight, so that a small one is not written as 0.00."""
+    return 2 if largest <= 0 else min(max(2, 1 - math.floor(math.log10(largest))), 6)

@@ -187,6 +187,12 @@ def test_lime_figure_shows_what_speaks_for_and_against():
     figure.savefig(io.BytesIO(), dpi=20)
 
 
+def test_small_weights_keep_two_digits():
+    segments = np.repeat(np.arange(2), 8).reshape(4, 4)
+    found = Explanation(np.zeros((4, 4, 3), np.uint8), segments, np.array([0.0046, -0.002]), "kill", 0.2, 0.8)
+    assert [text.get_text() for text in lime_figure(found).axes[2].texts] == ["+0.0046", "-0.0020"]
+
+
 def test_lime_figure_of_a_model_that_sees_nothing():
     found = Explanation(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), int), np.zeros(1), "kill", 0.5, float("nan"))
     figure = lime_figure(found)

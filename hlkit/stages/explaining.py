@@ -51,7 +51,7 @@ def explain(
         if peak in targets:
             _draw_peak(project, video, run, peak)
         project.mark_done("explain", f"{run}-{video}", made_from, targets)
-        say(f"{video}: drew {', '.join(target.name for target in targets)}.")
+        say(f"{video}: drew {', '.join(target.name for target in targets)} in {scores.parent}.")
     return pictures
 
 
@@ -71,7 +71,7 @@ def _draw_lime(project: Project, video: str, run: str, checkpoint: Path, target:
     explanation = explain_frame(model, config, read_picture(FrameReader(project.frames), row), sound=sound)
     title = f"{video} at {format_time(best)}"
     if not reads_pictures(project, run):
-        title += " by its sound and motion; the picture network alone:"
+        title += ", its highest score by sound and motion\nthe picture network alone:"
     save_figure(lime_figure(explanation, title=title), target)
 
 
