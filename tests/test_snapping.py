@@ -267,7 +267,10 @@ def test_the_stage_snaps_what_it_picked_and_what_was_edited_by_hand(project):
     ((start, end),) = timeline(project, said.append)
     assert (start, end) == (2.0, 6.0)
     assert timeline(project, said.append, snap=True) == [(2.4, pytest.approx(170 / 30, abs=1e-6))]
-    assert said[-2:] == ["a: timeline already done.", "a: 2 of 2 ends moved to a shot change or a quiet moment."]
+    assert said[-2:] == [
+        "a: timeline already done.",
+        "a: 2 of 2 ends moved to a shot change or a quiet moment; 0:00:03 in all now.",
+    ]
     done = fingerprint(project.reel("a", ".csv"))
     timeline(project, said.append, snap=True)
     assert said[-2:] == ["a: timeline already done.", "a: snap already done."]
@@ -278,7 +281,7 @@ def test_the_stage_snaps_what_it_picked_and_what_was_edited_by_hand(project):
     edited = timeline(project, said.append, snap=True)
     assert edited[0] == by_hand.select("start", "end").row(0)
     assert edited[1] == (pytest.approx(8.4, abs=0.05), 10.0)
-    assert said[-1] == "a: 2 of 4 ends moved to a shot change or a quiet moment."
+    assert said[-1] == "a: 2 of 4 ends moved to a shot change or a quiet moment; 0:00:05 in all now."
     # There is a shot change at 7.6 s: too far from where the start was, and near to where it is now.
     write_labels(pl.concat([read_labels(project.reel("a", ".csv")), spans((6.5, 7.9))]), project.reel("a", ".csv"))
     assert timeline(project, said.append, snap=True) == [edited[0], (6.5, 7.6), edited[1]]

@@ -154,7 +154,8 @@ def _snap(project: Project, video: str, progress: bool, say: Say) -> None:
     ends = [*after["start"], *after["end"]]
     project.mark_done("snap", video, {"video": content, "ends": ends}, [])
     count = sum(abs(old - new) > TIME_TOLERANCE for old, new in zip(times, ends, strict=True))
-    say(f"{video}: {count} of {len(times)} ends moved to a shot change or a quiet moment.")
+    seconds = format_time(float((after["end"] - after["start"]).sum()))
+    say(f"{video}: {count} of {len(times)} ends moved to a shot change or a quiet moment; {seconds} in all now.")
 
 
 def _wanted_seconds(project: Project, run: str, minutes: float | None, length: float) -> float:
