@@ -288,6 +288,14 @@ def test_files_are_scored_wherever_they_lie_and_the_cut_is_kept(tmp_path, record
     assert said[0].startswith("holiday 1.mp4: ")
 
 
+def test_files_are_told_to_be_scored_by_pictures_alone_where_the_run_has_more(tmp_path, recording, model):
+    copied = tmp_path / "model.ckpt"
+    copied.write_bytes(model.read_bytes())
+    (tmp_path / "sequence.ckpt").touch()
+    with pytest.warns(HlkitWarning, match=r"model\.ckpt sees pictures alone\. .* train with `--sequence none`"):
+        stages.infer_files(recording, model=copied, end=1, progress=False, say=lambda line: None)
+
+
 def test_a_start_needs_an_end_or_a_duration(tmp_path, recording, model):
     with pytest.raises(HlkitError, match="neither an end nor a duration"):
         stages.infer_files(recording, model=model, start=2)

@@ -18,6 +18,7 @@ from hlkit.shares import check_thresholds, class_shares, decide_classes, shares_
 from hlkit.sorting import RECORD, move_files, plan_moves, undo_moves
 from hlkit.sources import read_many
 from hlkit.stages.common import Say
+from hlkit.stages.sequences import SEQUENCE_NAME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,6 +96,13 @@ def infer_files(
     if keep_cut:
         files = _without_cuts(files, say)
     network, config = load_model(Path(model))
+    if Path(model).with_name(SEQUENCE_NAME).is_file():
+        warnings.warn(
+            f"{model} sees pictures alone. Its run's own scores, of sound and motion too, are made in a project: "
+            "`hlkit download FILE`, `hlkit frames`, `hlkit infer`. For files, train with `--sequence none`.",
+            HlkitWarning,
+            stacklevel=2,
+        )
     if isinstance(config.box, str) and box is None:
         raise HlkitError(
             "The model learned from a part of the picture that each recording has elsewhere. Say where it is in these "

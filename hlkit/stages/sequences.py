@@ -31,9 +31,13 @@ ROUNDS_SCHEMA = pl.Schema(
 CARD_TITLE, PICTURE_TITLE = "## Sequence model", "## Picture network"
 
 
+# Beside a run's `model.ckpt`.
+SEQUENCE_NAME = "sequence.ckpt"
+
+
 def sequence_file(project: Project, run: str) -> Path:
     """Where a run's sequence model lies."""
-    return project.model(run) / "sequence.ckpt"
+    return project.model(run) / SEQUENCE_NAME
 
 
 def rounds_file(project: Project, run: str) -> Path:
