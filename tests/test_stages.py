@@ -385,9 +385,9 @@ EMPTY = "has no videos. Download one first"
     ("stage", "reason"),
     [
         (lambda project: stages.frames(project), EMPTY),
-        (lambda project: stages.train(project), "no labels. Mark some highlights first"),
-        (lambda project: stages.infer(project), "There is no model 'first' .trained: none.. Train first"),
-        (lambda project: stages.timeline(project), "No video is scored by 'first' yet. Score one first"),
+        (lambda project: stages.train(project), "new: no labels. Mark some highlights first"),
+        (lambda project: stages.infer(project), "There is no model 'first' in .*new .trained: none.. Train first"),
+        (lambda project: stages.timeline(project), "No video in .*new is scored by 'first' yet. Score one first"),
         (lambda project: stages.reel(project), "No highlights are picked yet. Pick them first"),
         (lambda project: stages.score(project), "Score one first"),
         (lambda project: stages.explain(project), "Train first"),
@@ -591,5 +591,5 @@ def test_runs_are_compared_on_what_both_have_scored(copied):
     assert "seed: first 0, guess 7" in said[0]
     with pytest.raises(HlkitError, match="two different runs"):
         stages.compare(copied, runs=["first", "first"], say=said.append)
-    with pytest.raises(HlkitError, match="No video is scored by 'other'"):
+    with pytest.raises(HlkitError, match=r"No video in .* is scored by 'other'"):
         stages.compare(copied, runs=["first", "other"], say=said.append)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -72,3 +73,4 @@ def demo(project: ProjectOption = Path("hlkit-demo"), verbose: VerboseOption = F
 
     recordings.run(Project(project))
     stages.score(Project(project))
+    typer.echo(f"To go on with it, name the project: hlkit explain --project {shlex.quote(str(project))}")

@@ -23,7 +23,10 @@ def checkpoint(project: Project, run: str) -> Path:
     file = project.model(run) / "model.ckpt"
     if not file.is_file():
         known = ", ".join(sorted(path.parent.name for path in project.model(run).parent.glob("*/model.ckpt"))) or "none"
-        raise HlkitError(f"There is no model '{run}' (trained: {known}). Train first (notebook 05, or `hlkit train`).")
+        raise HlkitError(
+            f"There is no model '{run}' in {project.root} (trained: {known}). "
+            "Train first (notebook 05, or `hlkit train`)."
+        )
     return file
 
 

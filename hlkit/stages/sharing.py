@@ -101,6 +101,6 @@ def _marks(project: Project, videos: Sequence[str]) -> pl.DataFrame:
     marks = {video: tables.marks_of(project, video) for video in videos}
     there = [table for table in marks.values() if table is not None]
     if not there or len(there) < len(marks):
-        missing = ", ".join(video for video, table in marks.items() if table is None) or "No video"
+        missing = ", ".join(video for video, table in marks.items() if table is None) or project.root
         raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
     return pl.concat(there, how="diagonal")

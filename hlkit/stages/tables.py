@@ -136,7 +136,7 @@ def train_videos(project: Project, videos: Sequence[str] | None = None) -> list[
     labelled = labelled_videos(project)
     chosen = list(videos or project.settings().get("train_videos", ()) or labelled)
     if not chosen or not set(chosen) <= set(labelled):
-        missing = ", ".join(sorted(set(chosen) - set(labelled))) or "No video"
+        missing = ", ".join(sorted(set(chosen) - set(labelled))) or project.root
         raise HlkitError(f"{missing}: no labels. Mark some highlights first (notebook 04, or `hlkit label FILE`).")
     same_frame_settings(project, chosen)
     return chosen
@@ -218,7 +218,9 @@ def scored_videos(project: Project, run: str, videos: Sequence[str] | None = Non
     """
     chosen = list(videos or sorted(file.stem for file in project.scores(run, "any").parent.glob("*.parquet")))
     if not chosen:
-        raise HlkitError(f"No video is scored by '{run}' yet. Score one first (notebook 06, or `hlkit infer`).")
+        raise HlkitError(
+            f"No video in {project.root} is scored by '{run}' yet. Score one first (notebook 06, or `hlkit infer`)."
+        )
     return chosen
 
 
