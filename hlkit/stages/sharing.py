@@ -81,8 +81,8 @@ def agree(
     if spans.is_empty() and video is None:
         dropped = " but of classes that are dropped" if classes else ""
         raise HlkitError(
-            f"{source} holds no labels{dropped}, so it names no video to compare. Give a file with a row for each span, "
-            "or say of which video it is (--video ID)."
+            f"{source} holds no labels{dropped}, so it names no video to compare. Give a file with a row for each "
+            "span, or the video that it is of (--video ID)."
         )
     videos: list[str] = [video] if video else spans["video"].unique().sort().to_list()
     result = agreement(
