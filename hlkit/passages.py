@@ -128,10 +128,10 @@ def stretches(path: Path, start: float, stop: float) -> list[tuple[float, float]
 
 def long_mp4(path: Path) -> LongMP4 | None:
     """The recording as one to be opened by passages; None where that is not needed or not possible."""
-    try:
-        known = path.stat()
-    except OSError:
+    path = Path(path)
+    if not path.is_file():  # a pipe would be waited for
         return None
+    known = path.stat()
     return _long_mp4(path.resolve(), known.st_size, known.st_mtime_ns)
 
 

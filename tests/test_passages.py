@@ -1,6 +1,8 @@
+import os
 import random
 import subprocess
 import tempfile
+import threading
 from itertools import repeat
 
 import av
@@ -194,6 +196,31 @@ def test_what_is_not_an_ordinary_mp4_is_opened_whole(recordings, tmp_path, every
         strange.append(tmp_path / name)
     assert [path.name for path in strange if long_mp4(path) is not None] == []
     assert long_mp4(plain) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    pipe, said = tmp_path / "a.mp4", []
+    os.mkfifo(pipe)
+
+    def look():
+        with pytest.raises(HlkitError, match="no video file"):
+            probe(pipe)
+        said.append(True)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    looking.join(20)
+    said_by_itself = list(said)
+    if looking.is_alive():
+        os.close(os.open(pipe, os.O_WRONLY))
+    looking.join()
+    assert said_by_itself == [True]
+
+
+def test_names_that_no_file_has_and_names_as_text(recordings):
+    assert long_mp4(recordings / "a\0.mp4") is None
+    assert probe(str(recordings / "plain.mp4")) == probe(recordings / "plain.mp4")
 
 
 def test_short_ones_are_opened_whole(recordings):
