@@ -1,8 +1,12 @@
 """Passages of long MP4s, each opened as a short MP4 of its own, because libav keeps all sample tables in memory.
 
+`long_mp4` says whether a recording is one, `stretches` which passages it has, and `LongMP4.passage` gives the URL of
+each, for ffmpeg and PyAV alike, with the timestamp in it of the recording's time 0.
+
 A passage is a small file of new tables, with the recording behind it in ffmpeg's `concat` protocol
-(https://ffmpeg.org/ffmpeg-protocols.html#concat): nothing is copied, and samples lie where they lay, moved by the new
-tables' size. What is not an ordinary MP4 (fragments, edits in the middle, several picture tracks) is left to libav.
+(https://ffmpeg.org/ffmpeg-protocols.html#concat). Nothing is copied: libav sees `ftyp`, `moov` and an `mdat` that holds
+the recording, so samples lie where they lay, moved by the new tables' size. What is not an ordinary MP4 (fragments,
+edits in the middle, several picture tracks) is opened whole.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import BinaryIO
 import numpy as np
 
 from hlkit.project import HlkitError
-from hlkit.sample_tables import Box, Samples, Track, read_boxes, read_bytes
+from hlkit.sample_tables import Box, Samples, Track, read_boxes, read_bytes, read_timescale
 
 # libav needs some six times as much memory. Forty minutes of video have such tables.
 LONG_INDEX_BYTES = 2_000_000
@@ -85,11 +89,11 @@ class LongMP4:
         """
         with _unchanged(self.path) as file:
             inside = [box for box in read_boxes(file, self.movie.inside, self.movie.end) if box.kind != b"trak"]
-            firsts = [_first(file, track) for track in self.tracks]
+            firsts = [_first_samples(file, track) for track in self.tracks]
 
             def movie(moved: int) -> bytes:
                 traks = [
-                    _trak(file, track.box, _tables(file, track, samples, moved), only_pictures=False)
+                    _track_box(file, track.box, _sample_tables(file, track, samples, moved), only_pictures=False)
                     for track, samples in zip(self.tracks, firsts, strict=True)
                 ]
                 return _box(b"moov", *(_copy(file, box) for box in inside), *traks)
@@ -108,10 +112,10 @@ class LongMP4:
         track = self.pictures
         begin, end = (round((time + self.start_time) * track.timescale) - self.lead for time in (start, stop))
         with _unchanged(self.path) as file:
-            samples = _between(track.samples(file), begin, end + round(REORDER_SECONDS * track.timescale))
+            samples = _samples_between(track.samples(file), begin, end + round(REORDER_SECONDS * track.timescale))
 
             def movie(moved: int) -> bytes:
-                trak = _trak(file, track.box, _tables(file, track, samples, moved), only_pictures=True)
+                trak = _track_box(file, track.box, _sample_tables(file, track, samples, moved), only_pictures=True)
                 return _box(b"moov", _copy(file, self.header), trak)
 
             head = _head(file, movie)
@@ -146,13 +150,13 @@ def _long_mp4(path: Path, size: int, changed: int) -> LongMP4 | None:
             movie = next((box for box in read_boxes(file, 0, size) if box.kind == b"moov"), None)
             if movie is None or movie.end - movie.begin < LONG_INDEX_BYTES:
                 return None
-            return _timed(_understood(path, file, movie))
+            return _with_clock(_read_movie(path, file, movie))
     except (ValueError, OSError, HlkitError) as error:
         _log.info("%s is opened whole: %s", path, error)
         return None
 
 
-def _understood(path: Path, file: BinaryIO, movie: Box) -> LongMP4:
+def _read_movie(path: Path, file: BinaryIO, movie: Box) -> LongMP4:
     """The recording; a `ValueError` when something in it is not as in most."""
     inside = list(read_boxes(file, movie.inside, movie.end))
     headers = [box for box in inside if box.kind == b"mvhd"]
@@ -172,25 +176,23 @@ def _understood(path: Path, file: BinaryIO, movie: Box) -> LongMP4:
         count, ticks = count + len(samples), ticks + int(samples.duration.sum())
     if not ticks:
         raise ValueError("it has no pictures")
-    version = read_bytes(file, headers[0].inside, 1)[0]
-    (scale,) = struct.unpack(">I", read_bytes(file, headers[0].inside + (20 if version else 12), 4))
-    _check_edits(track, Fraction(track.timescale, scale or 1), earliest, latest)
+    _check_edits(track, Fraction(track.timescale, read_timescale(file, headers[0])), earliest, latest)
     return LongMP4(path, movie, headers[0], tracks, Fraction(track.timescale * count, ticks))
 
 
-def _check_edits(track: Track, ticks: Fraction, earliest: int, latest: int) -> None:
-    """A `ValueError` when some pictures are not shown; `ticks` of the track make one of the movie.
+def _check_edits(track: Track, movie_tick: Fraction, earliest: int, latest: int) -> None:
+    """A `ValueError` when some pictures are not shown; they begin from `earliest` to `latest`.
 
-    Its pictures begin between these times, in ticks of the track.
+    All in ticks of the track, the length of a tick of the movie too.
     """
-    shown = track.edits[1:] if track.edits and track.edits[0][1] == -1 else track.edits
     if not track.edits:
         return
-    if len(shown) != 1 or not 0 <= shown[0][1] <= earliest or shown[0][1] + shown[0][0] * ticks <= latest:
+    shown = track.edits[1:] if track.edits[0][1] == -1 else track.edits
+    if len(shown) != 1 or not 0 <= shown[0][1] <= earliest or shown[0][1] + shown[0][0] * movie_tick <= latest:
         raise ValueError("an edit list leaves pictures out")
 
 
-def _timed(long: LongMP4) -> LongMP4:
+def _with_clock(long: LongMP4) -> LongMP4:
     """With its clock as libav reads it; a `ValueError` when libav can't."""
     import av
     from av.error import FFmpegError as LibavError
@@ -209,7 +211,7 @@ def _timed(long: LongMP4) -> LongMP4:
     return replace(long, lead=first.pts - int(samples.pts[0]), start_time=origin / 1_000_000)
 
 
-def _first(file: BinaryIO, track: Track) -> Samples:
+def _first_samples(file: BinaryIO, track: Track) -> Samples:
     """The first samples; the last of these last until the end, so that the track is as long as it was."""
     kept: list[Samples] = []
     for samples in track.samples(file):
@@ -226,7 +228,7 @@ def _first(file: BinaryIO, track: Track) -> Samples:
     return replace(samples, duration=duration)
 
 
-def _between(blocks: Iterator[Samples], begin: int, end: int) -> Samples:
+def _samples_between(blocks: Iterator[Samples], begin: int, end: int) -> Samples:
     """From the last sync sample but one shown at `begin` or before to the first decoded after `end`, in ticks.
 
     The last one may be where an encoder begins to refresh the picture bit by bit, to be whole a group later. Of an open
@@ -252,12 +254,12 @@ def _between(blocks: Iterator[Samples], begin: int, end: int) -> Samples:
     return replace(needed, duration=ends - needed.dts)
 
 
-def _trak(file: BinaryIO, box: Box, tables: bytes, *, only_pictures: bool) -> bytes:
+def _track_box(file: BinaryIO, box: Box, tables: bytes, *, only_pictures: bool) -> bytes:
     """A track's box, or one on the way to its sample tables, with others of these; the rest is copied."""
     inside = []
     for each in read_boxes(file, box.inside, box.end):
         if each.kind in (b"mdia", b"minf"):
-            inside.append(_trak(file, each, tables, only_pictures=only_pictures))
+            inside.append(_track_box(file, each, tables, only_pictures=only_pictures))
         elif each.kind == b"stbl":
             inside.append(_box(b"stbl", tables))
         elif not only_pictures or each.kind not in (b"edts", b"tref", b"udta", b"meta"):
@@ -265,12 +267,12 @@ def _trak(file: BinaryIO, box: Box, tables: bytes, *, only_pictures: bool) -> by
     return _box(box.kind, *inside)
 
 
-def _tables(file: BinaryIO, track: Track, samples: Samples, moved: int) -> bytes:
+def _sample_tables(file: BinaryIO, track: Track, samples: Samples, moved: int) -> bytes:
     """Sample tables of these samples, which lie so many bytes further on than `samples` says."""
     shifts, places = samples.pts - samples.dts, np.arange(1, len(samples) + 1)
-    tables = [_copy(file, track.tables[b"stsd"]), _table(b"stts", ">u4", _runs(samples.duration))]
+    tables = [_copy(file, track.tables[b"stsd"]), _table(b"stts", ">u4", _run_lengths(samples.duration))]
     if shifts.any():
-        tables.append(_table(b"ctts", ">i4", _runs(shifts), version=1))
+        tables.append(_table(b"ctts", ">i4", _run_lengths(shifts), version=1))
     if not samples.is_sync.all():
         tables.append(_table(b"stss", ">u4", places[samples.is_sync]))
     tables.append(_table(b"stsc", ">u4", np.array([[1, 1, 1]])[: len(samples)]))
@@ -280,7 +282,7 @@ def _tables(file: BinaryIO, track: Track, samples: Samples, moved: int) -> bytes
     return b"".join(tables)
 
 
-def _runs(values: np.ndarray) -> np.ndarray:
+def _run_lengths(values: np.ndarray) -> np.ndarray:
     """How often each value comes in turn, and the value."""
     begins = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
     return np.stack([np.diff(begins, append=len(values)), values[begins]], axis=1)

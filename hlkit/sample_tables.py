@@ -62,6 +62,19 @@ def read_boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Box]:
         begin = stop
 
 
+def read_timescale(file: BinaryIO, header: Box) -> int:
+    """Ticks a second, as an `mvhd` or an `mdhd` says.
+
+    Raises:
+        ValueError: when it says none.
+    """
+    version = read_bytes(file, header.inside, 1)[0]
+    (timescale,) = struct.unpack(">I", read_bytes(file, header.inside + (20 if version else 12), 4))
+    if timescale == 0:
+        raise ValueError("there is no clock")
+    return int(timescale)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Samples that follow each other in a track; arrays of one length.
@@ -125,14 +138,12 @@ class Track:
         media = _named(file, _need(inside, b"mdia"))
         tables = _named(file, _need(_named(file, _need(media, b"minf")), b"stbl"))
         (kind,) = struct.unpack(">4s", read_bytes(file, _need(media, b"hdlr").inside + 8, 4))
-        header = _need(media, b"mdhd").inside
-        version = read_bytes(file, header, 1)[0]
-        (timescale,) = struct.unpack(">I", read_bytes(file, header + (20 if version else 12), 4))
+        timescale = read_timescale(file, _need(media, b"mdhd"))
         edits = _edits(file, _need(_named(file, inside[b"edts"]), b"elst")) if b"edts" in inside else ()
         for table in (b"stsd", b"stts", b"stsc", b"stsz"):
             _need(tables, table)
-        if _entry_count(file, tables[b"stsd"]) != 1 or timescale == 0:
-            raise ValueError("the track has several descriptions of its samples, or no clock")
+        if _entry_count(file, tables[b"stsd"]) != 1:
+            raise ValueError("the track has several descriptions of its samples")
         if kind == b"vide" and (rare := {b"stps", b"sbgp"} & tables.keys()):
             raise ValueError(f"the track says in {rare} where decoding can begin")
         return cls(box, kind, timescale, edits, tables)
