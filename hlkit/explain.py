@@ -338,7 +338,7 @@ def _draw_parts(axis: Axes, explanation: Explanation, num_parts: int) -> None:
         weight = f"{weights[part]:+.{decimals}f}"
         text = axis.text(columns.mean(), rows.mean(), weight, ha="center", va="center", color="white")
         text.set(fontsize="small", path_effects=[withStroke(linewidth=2.5, foreground="black")])
-    axis.set_title("strongest parts: for (solid), against (dashed)")
+    axis.set_title("strongest: for (solid), against (dashed)")
 
 
 def _decimals(largest: float) -> int:

@@ -13,6 +13,7 @@ import polars as pl
 from hlkit.charts import plain_text
 from hlkit.explain import read_picture
 from hlkit.frames import FrameReader
+from hlkit.gallery import draw_picture
 from hlkit.project import HlkitError, format_time
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def find_mistakes(
     return pl.concat([alarms.with_columns(kind=pl.lit(FALSE_ALARM)), missed.with_columns(kind=pl.lit(MISSED))])
 
 
-def mistakes_gallery(mistakes: pl.DataFrame, root: Path, *, columns: int = 6, title: str = "") -> Figure:
+def mistakes_gallery(
+    mistakes: pl.DataFrame, root: Path, *, columns: int = 6, title: str = "", shape: float | None = None
+) -> Figure:
     """Draw what `find_mistakes` found: each frame's picture under its video, time (h:mm:ss) and score (0 to 1).
 
     Args:
@@ -58,6 +61,7 @@ def mistakes_gallery(mistakes: pl.DataFrame, root: Path, *, columns: int = 6, ti
         root: the folder of the frame stores.
         columns: pictures a row, at most.
         title: above all.
+        shape: width by height of what the frames show; as they are stored, unless given.
 
     Raises:
         HlkitError: for an empty table, or a frame that cannot be read.
@@ -71,7 +75,7 @@ def mistakes_gallery(mistakes: pl.DataFrame, root: Path, *, columns: int = 6, ti
     sections = [(text, table) for text, table in sections if len(table)]
     columns = min(columns, max(len(table) for _, table in sections))
     heights = [-(-len(table) // columns) for _, table in sections]
-    size = (2.0 * columns, 0.3 + sum(2.35 * rows + 0.35 for rows in heights))
+    size = (2.0 * columns, 0.3 + sum((0.35 + 2 / max(shape or 1, 1)) * rows + 0.35 for rows in heights))
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(plain_text(title), fontweight="bold")
     parts = figure.subfigures(len(sections), 1, height_ratios=heights, squeeze=False)[:, 0]
@@ -81,7 +85,7 @@ def mistakes_gallery(mistakes: pl.DataFrame, root: Path, *, columns: int = 6, ti
         for axis in axes:
             axis.set_axis_off()
         for axis, row in zip(axes, table.iter_rows(named=True), strict=False):
-            axis.imshow(read_picture(reader, row))
+            draw_picture(axis, read_picture(reader, row), shape)
             video = f"{row['video'][:24]}\n" if several else ""
             axis.set_title(plain_text(f"{video}{format_time(row['time'])}  score {row['score']:.2f}"), fontsize="small")
     return figure

@@ -23,7 +23,7 @@ from hlkit.sampling import WHOLE_PICTURE, read_box
 from hlkit.shards import FrameReader
 from hlkit.stages import views
 from hlkit.training import load_model
-from hlkit.video import find_ffmpeg
+from hlkit.video import find_ffmpeg, probe
 from hlkit.widgets.box_widget import BoxWidget
 
 SECONDS = 60
@@ -142,6 +142,8 @@ def test_each_video_is_stored_with_its_own_box(project):
         assert np.array_equal(light(project, side) > 128, is_bright(project, side))
     assert frames(project) == ["left: frames already done.", "right: frames already done."]
     assert views.same_frame_settings(project, ["left", "right"]) == ("3", 16, "own")
+    whole = probe(project.video("left"))
+    assert views.shown_shape(project, "left") == pytest.approx(0.5 * whole.width / whole.height)
     # Another box makes those frames anew and no others.
     stages.box(project, BOXES["right"], videos=["left"], say=quiet)
     assert len(frames(project)) == 2
@@ -176,6 +178,7 @@ def test_the_whole_picture_goes_below_the_box(project, size):
             assert stored(project, "right", time) == pytest.approx(expected, abs=16)
     assert views.same_frame_settings(project, ["right"]).box == (*BOXES["right"], *WHOLE_PICTURE)
     assert views.same_frame_settings(project, ["left", "right"]).box == "own+whole"
+    assert views.shown_shape(project, "right") is None
     views.check_boxes(project, ["left", "right"])
     frames(project, videos=["left"])
     with pytest.raises(HlkitError, match="The frames differ"):

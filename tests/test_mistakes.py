@@ -134,9 +134,13 @@ def found(tmp_path):
     return tmp_path, pl.DataFrame(rows, schema=names, orient="row")
 
 
+def shown_images(figure):
+    return [image for part in figure.subfigs for axis in part.axes for image in axis.get_images()]
+
+
 def shown(figure):
-    axes = [axis for part in figure.subfigs for axis in part.axes if axis.get_images()]
-    return [(axis.get_title(), round(float(axis.get_images()[0].get_array().mean()) / 20)) for axis in axes]
+    images = shown_images(figure)
+    return [(image.axes.get_title(), round(float(image.get_array().mean()) / 20)) for image in images]
 
 
 def test_gallery_shows_each_picture_under_its_time_and_score(found):
@@ -151,6 +155,15 @@ def test_gallery_shows_each_picture_under_its_time_and_score(found):
     assert shown(figure)[7] == ("0:08:01  score 0.12", 7)
     assert [number for _, number in shown(figure)] == list(range(8))
     figure.savefig(io.BytesIO(), dpi=20)
+
+
+def test_gallery_shows_squares_in_the_shape_of_what_they_show(found):
+    root, table = found
+    figure = mistakes_gallery(table, root, shape=2.0)
+    (first, *_) = shown_images(figure)
+    assert tuple(first.get_extent()) == (0, 2, 0, 1)
+    assert (first.axes.get_aspect(), first.axes.get_ylim()) == (1, (0, 1))
+    assert figure.get_figheight() < mistakes_gallery(table, root).get_figheight()
 
 
 def test_gallery_of_one_kind_and_of_several_videos(found):

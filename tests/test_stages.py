@@ -460,6 +460,8 @@ def test_every_look_draws_its_pictures(finished):
     project = finished[0]
     sheet = stages.contact_sheet(project, "judge", pictures=4)
     assert [axis.get_title() for axis in sheet.axes] == ["0:00:00", "0:00:30", "0:01:00", "0:01:30"]
+    info = probe(project.video("judge"))
+    assert tuple(sheet.axes[0].get_images()[0].get_extent()) == (0, pytest.approx(info.width / info.height), 0, 1)
     titles = [axis.get_title() for axis in stages.label_sheet(project, "judge").axes]
     assert titles == ["0:00:19", "0:00:53"]
     assert len(stages.score_chart(project, "judge").axes) >= 1

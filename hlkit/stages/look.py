@@ -32,7 +32,7 @@ def contact_sheet(project: Project, video: str, *, pictures: int = 18) -> Figure
     """Pictures of a video at even distances, with their times."""
     frames = _frames(project, video)
     rows = np.unique(np.linspace(0, len(frames) - 1, min(pictures, len(frames))).round().astype(int))
-    return _sheet(project, frames[rows.tolist()], f"{video}: {len(frames):,} frames")
+    return _sheet(project, video, frames[rows.tolist()], f"{video}: {len(frames):,} frames")
 
 
 def label_sheet(project: Project, video: str) -> Figure:
@@ -49,7 +49,7 @@ def label_sheet(project: Project, video: str) -> Figure:
     frames = _frames(project, video)
     middles = ((spans["start"] + spans["end"]) / 2).to_numpy()
     rows = np.searchsorted(frames["time"].to_numpy(), middles, side="right") - 1
-    return _sheet(project, frames[rows.clip(min=0).tolist()], f"{video}: {len(spans)} labelled spans")
+    return _sheet(project, video, frames[rows.clip(min=0).tolist()], f"{video}: {len(spans)} labelled spans")
 
 
 def score_chart(project: Project, video: str, *, run: str | None = None) -> Figure:
@@ -72,12 +72,11 @@ def _frames(project: Project, video: str) -> pl.DataFrame:
     return read_index(project.frames / video)
 
 
-def _sheet(project: Project, frames: pl.DataFrame, title: str) -> Figure:
+def _sheet(project: Project, video: str, frames: pl.DataFrame, title: str) -> Figure:
     from hlkit.explain import read_picture
     from hlkit.gallery import picture_gallery
 
     reader = FrameReader(project.frames)
     rows = list(frames.iter_rows(named=True))
-    return picture_gallery(
-        [read_picture(reader, row) for row in rows], [format_time(row["time"]) for row in rows], title=title
-    )
+    pictures, captions = [read_picture(reader, row) for row in rows], [format_time(row["time"]) for row in rows]
+    return picture_gallery(pictures, captions, title=title, shape=views.shown_shape(project, video))

@@ -13,7 +13,7 @@ from hlkit.events import row_seconds
 from hlkit.frames import read_index
 from hlkit.labels import BACKGROUND, TIME_TOLERANCE
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time
-from hlkit.stages import runs, tables
+from hlkit.stages import runs, tables, views
 from hlkit.stages.common import Say, already_done, current_run, window_of
 from hlkit.stages.judged import Judged, judged_frames, lacking
 
@@ -230,7 +230,9 @@ def _mistakes(judged: Judged) -> list[Block]:
         return [heading, Paragraph("Not shown: the pictures of this video are not stored here (notebook 02).")]
     index = read_index(judged.project.frames / judged.video)
     frames = judged_frames(judged.project, judged.video, index)
-    gallery = mistakes_gallery(find_mistakes(frames, judged.frames.drop("label")), judged.project.frames)
+    mistakes = find_mistakes(frames, judged.frames.drop("label"))
+    shape = views.shown_shape(judged.project, judged.video)
+    gallery = mistakes_gallery(mistakes, judged.project.frames, shape=shape)
     return [heading, picture_of(gallery, "Pictures of the worst false alarms and misses")]
 
 

@@ -127,6 +127,21 @@ def frame_settings(project: Project, video: str) -> FrameSettings | None:
     return FrameSettings(made["fps"], made["size"], read_box_value(made))
 
 
+def shown_shape(project: Project, video: str) -> float | None:
+    """Width by height of what a video's stored frames show; None where it is not known.
+
+    Frames are stored as squares. Of a recording that is gone, and of two pictures in one, the shape is not known.
+    """
+    settings = frame_settings(project, video)
+    if settings is None or video not in project.video_ids() or len(settings.part or ()) > 4:
+        return None
+    from hlkit.video import probe
+
+    info = probe(project.video(video))
+    x0, y0, x1, y1 = box_of(settings.part or WHOLE_PICTURE)
+    return info.width / info.height * (x1 - x0) / (y1 - y0)
+
+
 def read_box_value(made: Mapping[str, Any]) -> Part | Own | None:
     """The `box` of a record or of a model's settings."""
     box = made.get("box")
