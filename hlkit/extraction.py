@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from hlkit.faults import Hole, find_faults
 from hlkit.passages import Passage, long_mp4, stretches
 from hlkit.project import HlkitError
-from hlkit.sampling import TIMESTAMP_TOLERANCE, Decoder, Decoding, Part, sampled
+from hlkit.sampling import TIMESTAMP_TOLERANCE, Decoder, Decoding, PicturePart, sampled
 from hlkit.shards import shard_name, write_shard
 from hlkit.video import FFmpegError, VideoInfo, open_ffmpeg
 
@@ -59,7 +59,7 @@ class Extraction:
     quality: int
     decoder: Decoder
     decoding: Decoding = "fast"
-    box: Part | None = None
+    box: PicturePart | None = None
 
     def write(
         self, folder: Path, plan: Mapping[int, range], holes: Holes, bar: tqdm[Any]

@@ -11,7 +11,7 @@ from hlkit.cuts import Cut, Piece, picture_count, reel_rate
 from hlkit.gops import CutMode
 from hlkit.layout import Look, plan_layout
 from hlkit.overlay import ScoreTexts
-from hlkit.parts import Part, check_fade, plan_parts, reel_places
+from hlkit.parts import ReelPart, check_fade, plan_parts, reel_places
 from hlkit.project import HlkitError, fingerprint, format_time
 from hlkit.rendering import Drawing
 from hlkit.soundtrack import sound_samples
@@ -55,13 +55,13 @@ class Job:
         """Whether any piece has sound."""
         return any(piece.info.has_audio for piece in self.pieces)
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[ReelPart, ...]:
         """The parts of the reel, see `hlkit.parts.plan_parts`."""
         # Where all is encoded, a cut with a title needs no seam.
         titled = self.look.title_pictures(self.rate) if self.mode == "smart" else 0
         return plan_parts(self.counts(), fade=self.fade, titled=titled)
 
-    def stretch(self, part: Part) -> Cut:
+    def stretch(self, part: ReelPart) -> Cut:
         """The stretch of the recording that a part shows."""
         cut = self.cuts[part.cut]
         if (part.first, part.stop) == (0, picture_count(cut, self.rate)):

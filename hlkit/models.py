@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hlkit.backbones import Backbone
 from hlkit.project import HlkitError
-from hlkit.sampling import Own, Part, check_part
+from hlkit.sampling import Own, PicturePart, check_part
 from hlkit.sound import LEVELS, Heard
 from hlkit.video import frame_rate
 
@@ -50,7 +50,7 @@ class ModelConfig:
     classes: tuple[str, ...] = ("background", "highlight")
     size: int = 128
     fps: str = "3"
-    box: Part | Own | None = None
+    box: PicturePart | Own | None = None
     num_frames_per_clip: int = 8
     rnn: RNNKind = "gru"
     bidirectional: bool = True

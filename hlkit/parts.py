@@ -15,7 +15,7 @@ from hlkit.project import HlkitError
 
 
 @dataclass(frozen=True)
-class Part:
+class ReelPart:
     """The pictures `[first, stop)` of the cut with the number `cut`, from 0.
 
     `kind`: nothing is drawn on a `plain` part unless all parts are encoded; a title on a `titled` one; a `fade` passes
@@ -33,7 +33,7 @@ class Part:
         return self.stop - self.first
 
 
-def plan_parts(counts: Sequence[int], *, fade: int = 0, titled: int = 0) -> tuple[Part, ...]:
+def plan_parts(counts: Sequence[int], *, fade: int = 0, titled: int = 0) -> tuple[ReelPart, ...]:
     """The parts of a reel, in its order.
 
     Args:
@@ -50,9 +50,9 @@ def plan_parts(counts: Sequence[int], *, fade: int = 0, titled: int = 0) -> tupl
         is_last = cut == len(counts) - 1
         first, stop = fade if cut else 0, count - (0 if is_last else fade)
         middle = min(max(first, titled), stop)
-        parts += [Part(cut, first, middle, "titled"), Part(cut, middle, stop)]
+        parts += [ReelPart(cut, first, middle, "titled"), ReelPart(cut, middle, stop)]
         if not is_last:
-            parts.append(Part(cut, stop, count, "fade"))
+            parts.append(ReelPart(cut, stop, count, "fade"))
     return tuple(part for part in parts if part.count)
 
 

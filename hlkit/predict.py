@@ -28,7 +28,7 @@ from hlkit.frames import stream_pictures
 from hlkit.models import Model, ModelConfig, RNNClassifier
 from hlkit.project import HlkitError, HlkitWarning, format_time
 from hlkit.records import first_faulty_row
-from hlkit.sampling import WHOLE_PICTURE, Accelerator, Part, as_learned, box_of
+from hlkit.sampling import WHOLE_PICTURE, Accelerator, PicturePart, as_learned, box_of
 from hlkit.sound import LEVELS, Heard, log_mel, second_levels
 from hlkit.video import frame_count, frame_rate, probe
 
@@ -42,7 +42,7 @@ def predict(
     start: float = 0.0,
     end: float | None = None,
     duration: float | None = None,
-    box: Part | None = None,
+    box: PicturePart | None = None,
     batch_size: int = 64,
     device: str | torch.device = "auto",
     accelerator: Accelerator = "auto",

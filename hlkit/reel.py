@@ -32,7 +32,7 @@ from hlkit.locks import exclusive
 from hlkit.mp4 import count_pictures, encoded_sound, join_cuts
 from hlkit.overlay import score_texts
 from hlkit.packets import check_whole, find_start
-from hlkit.parts import Part
+from hlkit.parts import ReelPart
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rendering import Stretch, render
 from hlkit.soundtrack import mix_sound, write_sound
@@ -229,7 +229,7 @@ def _sound(job: Job, attempt: Path) -> Iterator[IO[bytes] | None]:
 def _make_parts(
     job: Job,
     plan: SplicePlan,
-    parts: Sequence[Part],
+    parts: Sequence[ReelPart],
     sources: Sources,
     work: Path,
     attempt: Path,
@@ -265,7 +265,7 @@ def _make_parts(
         _warn(job, cuts, reason)
 
 
-def _begin(job: Job, part: Part, splice: Splice | None) -> float:
+def _begin(job: Job, part: ReelPart, splice: Splice | None) -> float:
     """The container's time with which a part's cut begins, in seconds."""
     if splice is None:
         return _find(job, part.cut, 0).begin
@@ -273,7 +273,7 @@ def _begin(job: Job, part: Part, splice: Splice | None) -> float:
 
 
 def _encode(
-    job: Job, plan: SplicePlan, number: int, part: Part, attempt: Path, on_frames: Callable[[int], object]
+    job: Job, plan: SplicePlan, number: int, part: ReelPart, attempt: Path, on_frames: Callable[[int], object]
 ) -> None:
     """Encode one part to `attempt/cut.mp4`."""
     ends = [(part.cut, part.first), *([(part.cut + 1, 0)] if part.kind == "fade" else [])]

@@ -35,7 +35,7 @@ Decoding = Literal["exact", "fast"]
 Box = tuple[float, float, float, float]
 WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
 # A box, or a box and the whole picture, `(*box, *WHOLE_PICTURE)`: one above the other in one square picture.
-Part = Box | tuple[float, float, float, float, float, float, float, float]
+PicturePart = Box | tuple[float, float, float, float, float, float, float, float]
 # What a model shows that learned from a box which every recording has elsewhere, without or with the whole picture.
 Own = Literal["own", "own+whole"]
 OWN: Own = "own"
@@ -71,7 +71,7 @@ def sampled(
     fps: str | float | Fraction,
     size: int,
     start: float | Fraction = 0.0,
-    box: Part | None = None,
+    box: PicturePart | None = None,
     accelerator: Decoder = "cpu",
     decoding: Decoding = "exact",
     info: VideoInfo | None = None,
@@ -134,7 +134,7 @@ def sampled(
     return ffmpeg.filter(halves, "vstack").filter("scale", size, size, flags="bicubic", **stretched)
 
 
-def check_pixels(part: Part, info: VideoInfo) -> None:
+def check_pixels(part: PicturePart, info: VideoInfo) -> None:
     """An `HlkitError` for a box in which there is no picture: colours are stored for two pixels together."""
     box = box_of(part)
     width, height = info.width * (box[2] - box[0]), info.height * (box[3] - box[1])
@@ -174,12 +174,12 @@ def check_box(box: Sequence[float]) -> Box:
     return x0, y0, x1, y1
 
 
-def with_whole(box: Box) -> Part:
+def with_whole(box: Box) -> PicturePart:
     """A box and the whole picture, one above the other in one square picture."""
     return (*box, *WHOLE_PICTURE)
 
 
-def check_part(part: Sequence[float]) -> Part:
+def check_part(part: Sequence[float]) -> PicturePart:
     """A box, or a box and the whole picture.
 
     Raises:
@@ -190,12 +190,12 @@ def check_part(part: Sequence[float]) -> Part:
     return check_box(part)
 
 
-def box_of(part: Part) -> Box:
+def box_of(part: PicturePart) -> Box:
     """The box alone."""
     return check_box(part[:4])
 
 
-def as_learned(box: Box, learned: Part | Own) -> Part:
+def as_learned(box: Box, learned: PicturePart | Own) -> PicturePart:
     """A recording's box in the form in which a model learned: with the whole picture or without."""
     has_whole = learned == OWN_AND_WHOLE or (learned != OWN and len(learned) == 8)
     return with_whole(box) if has_whole else box

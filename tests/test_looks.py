@@ -23,7 +23,7 @@ from hlkit import reel
 from hlkit.cuts import Cut, plan_cuts, reel_rate
 from hlkit.layout import Layout, Look, plan_layout
 from hlkit.overlay import write_title
-from hlkit.parts import Part, check_fade, plan_parts, reel_places
+from hlkit.parts import ReelPart, check_fade, plan_parts, reel_places
 from hlkit.project import HlkitError, Project
 from hlkit.reel import write_reel
 from hlkit.soundtrack import mix_sound
@@ -41,23 +41,23 @@ def pictures(path: Path, form: str = "gray") -> list[np.ndarray]:
 
 
 def test_parts_by_hand():
-    assert plan_parts([10]) == (Part(0, 0, 10),)
+    assert plan_parts([10]) == (ReelPart(0, 0, 10),)
     assert plan_parts([10, 20], titled=5) == (
-        Part(0, 0, 5, "titled"),
-        Part(0, 5, 10),
-        Part(1, 0, 5, "titled"),
-        Part(1, 5, 20),
+        ReelPart(0, 0, 5, "titled"),
+        ReelPart(0, 5, 10),
+        ReelPart(1, 0, 5, "titled"),
+        ReelPart(1, 5, 20),
     )
     assert plan_parts([10, 8, 9], fade=3, titled=5) == (
-        Part(0, 0, 5, "titled"),
-        Part(0, 5, 7),
-        Part(0, 7, 10, "fade"),
-        Part(1, 3, 5, "titled"),
-        Part(1, 5, 8, "fade"),
-        Part(2, 3, 5, "titled"),
-        Part(2, 5, 9),
+        ReelPart(0, 0, 5, "titled"),
+        ReelPart(0, 5, 7),
+        ReelPart(0, 7, 10, "fade"),
+        ReelPart(1, 3, 5, "titled"),
+        ReelPart(1, 5, 8, "fade"),
+        ReelPart(2, 3, 5, "titled"),
+        ReelPart(2, 5, 9),
     )
-    assert plan_parts([4, 7], titled=60) == (Part(0, 0, 4, "titled"), Part(1, 0, 7, "titled"))
+    assert plan_parts([4, 7], titled=60) == (ReelPart(0, 0, 4, "titled"), ReelPart(1, 0, 7, "titled"))
     assert reel_places([10, 8, 9], 3) == [0, 7, 12]
 
 

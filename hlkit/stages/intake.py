@@ -17,7 +17,7 @@ from hlkit.sampling import (
     Accelerator,
     Box,
     Decoding,
-    Part,
+    PicturePart,
     choose_accelerator,
     read_box,
     with_whole,
@@ -259,7 +259,7 @@ def frames(
     return chosen
 
 
-def _stored_part(kept: Box | None, video: str, whole_too: bool) -> Part | None:
+def _stored_part(kept: Box | None, video: str, whole_too: bool) -> PicturePart | None:
     if not whole_too:
         return None if kept == WHOLE_PICTURE else kept
     if kept is None:

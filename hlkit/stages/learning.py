@@ -13,7 +13,7 @@ import polars as pl
 
 from hlkit.frames import read_index
 from hlkit.project import HlkitError, HlkitWarning, Project, atomic_path, fingerprint
-from hlkit.sampling import Box, Part
+from hlkit.sampling import Box, PicturePart
 from hlkit.split import CHUNK_SECONDS, drop_background, split_frames
 from hlkit.stages import runs, tables, views
 from hlkit.stages.common import ASIDE_EPOCHS, DEFAULT_EPOCHS, Say, already_done, current_run, listed
@@ -321,7 +321,7 @@ def _picture_scores(
     *,
     stretch: dict[str, Any] | None,
     fps: str | None,
-    box: Part | None,
+    box: PicturePart | None,
     progress: bool,
 ) -> pl.DataFrame:
     """Scores by the picture network alone, of the part `box` of the picture."""

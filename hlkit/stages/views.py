@@ -17,7 +17,7 @@ from hlkit.sampling import (
     WHOLE_PICTURE,
     Box,
     Own,
-    Part,
+    PicturePart,
     as_learned,
     box_of,
     check_box,
@@ -90,7 +90,7 @@ def keep_boxes(project: Project, box: Box, *, videos: Sequence[str] | None, say:
             say(f"{', '.join(own)}: another box is kept there, which stays. To change it, name the video (--video).")
 
 
-def shown_box(box: Part | Own) -> str:
+def shown_box(box: PicturePart | Own) -> str:
     """A box as a person reads and types it, `+whole` where the whole picture goes with it."""
     if isinstance(box, str):
         return box
@@ -107,10 +107,10 @@ class FrameSettings(NamedTuple):
 
     fps: str
     size: int
-    box: Part | Own | None = None
+    box: PicturePart | Own | None = None
 
     @property
-    def part(self) -> Part | None:
+    def part(self) -> PicturePart | None:
         """The box, of one video's frames."""
         return None if isinstance(self.box, str) else self.box
 
@@ -142,7 +142,7 @@ def shown_shape(project: Project, video: str) -> float | None:
     return info.width / info.height * (x1 - x0) / (y1 - y0)
 
 
-def read_box_value(made: Mapping[str, Any]) -> Part | Own | None:
+def read_box_value(made: Mapping[str, Any]) -> PicturePart | Own | None:
     """The `box` of a record or of a model's settings."""
     box = made.get("box")
     if box in (None, OWN, OWN_AND_WHOLE):
@@ -195,7 +195,7 @@ def check_boxes(project: Project, videos: Sequence[str]) -> None:
             )
 
 
-def box_for(project: Project, video: str, box: Part | Own | None) -> Part | None:
+def box_for(project: Project, video: str, box: PicturePart | Own | None) -> PicturePart | None:
     """The part of a video's picture for a model with this `box`; None for a model of whole pictures.
 
     It is what was said of the video, or what its frames show, or what the model learned from. A model that learned from
