@@ -193,6 +193,8 @@ def list_videos(source: str, *, limit: int) -> pl.DataFrame:
     """
     if limit < 1:
         raise HlkitError(f"The limit is {limit}. Give 1 or more.")
+    if not source.strip():
+        raise HlkitError("No channel is named. Give a Twitch channel's name, or the link of a channel or playlist.")
     known = parse_source(source if "/" in source else f"https://www.twitch.tv/{source}")
     match known.kind:
         case "channel":

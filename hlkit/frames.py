@@ -176,7 +176,10 @@ def _between(video: Path, length: float, start: float, stop: float, fps: Fractio
     frames = range(frame_count(start, fps) if start > 0 else 0, frame_count(stop, fps) if stop > 0 else 0)
     if start < 0 or not frames:
         given = f"from {start:g} s to {stop:g} s"
-        raise HlkitError(f"{video} has no pictures {given}. It is {format_time(length)} long ({length:.1f} s).")
+        raise HlkitError(
+            f"{video} has no pictures {given}. It is {format_time(length)} long ({length:.1f} s). Give a stretch "
+            "inside it."
+        )
     return frames
 
 
@@ -236,7 +239,10 @@ def _span(video: Path, fps: Fraction, start: float, end: float | None) -> tuple[
     stop = length if end is None else min(end, length)
     if not 0 <= start < stop:
         given = f"from {start:g} s to {'the end' if end is None else f'{end:g} s'}"
-        raise HlkitError(f"{video} has no pictures {given}. It is {format_time(length)} long ({length:.1f} s).")
+        raise HlkitError(
+            f"{video} has no pictures {given}. It is {format_time(length)} long ({length:.1f} s). Give a stretch "
+            "inside it."
+        )
     return frame_count(Fraction(stop) - Fraction(start), fps), length
 
 

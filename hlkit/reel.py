@@ -35,6 +35,7 @@ from hlkit.packets import check_whole, find_start
 from hlkit.parts import ReelPart
 from hlkit.project import HlkitError, HlkitWarning
 from hlkit.rendering import Stretch, render
+from hlkit.sampling import check_pixels
 from hlkit.soundtrack import mix_sound, write_sound
 from hlkit.splice import Splice, SplicePlan, plan_splices, write_splice
 from hlkit.video import FFmpegError, open_ffmpeg, probe
@@ -131,6 +132,9 @@ def write_pieces(
     if len(sizes := {(piece.info.width, piece.info.height) for piece in pieces}) > 1:
         shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise HlkitError(f"The picture size changes within the recording ({shown}). Make one reel for each size.")
+    if look.face is not None:
+        for piece in set(pieces):
+            check_pixels(look.face, piece.info)
     texts = score_texts(scores) if overlay == "score" and scores is not None else None
     mode = cut or ("smart" if overlay == "none" and look.shape == "source" else "encode")
     titles = look.titles([_scored(cut, scores) for cut in cuts], target.stem)

@@ -257,3 +257,37 @@ def test_a_command_is_the_stage(finished, tmp_path):
     assert done.stdout.endswith("of 0:01:30.\n")
     again = run("timeline", "--minutes", "0.15", "--window-seconds", "2", "--project", project)
     assert again.stdout == "judge: timeline already done.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("infer --video nope", "The project has no video 'nope'. It has: judge, learn."),
+        ("explain --video nope", "The project has no video 'nope'. It has: judge, learn."),
+        ("explain --video learn", "'learn' has no scores by 'first'. Score it first (notebook 06, or `hlkit infer`)."),
+        (
+            "frames --start 1000",
+            "PROJECT/videos/judge.mp4 has no pictures from 1000 s to 90 s. It is 0:01:30 long (90.0 s). Give a stretch "
+            "inside it.",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named_as_it_was_typed(words, said, finished, tmp_path, monkeypatch, capsys):
+    project = Path(shutil.copytree(finished[0].root, tmp_path / "project"))
+    told = main_says(monkeypatch, capsys, *words.split(), "--project", project)[0]
+    assert told == said.replace("PROJECT", str(project))
+
+
+def test_a_box_without_pixels_is_refused_before_it_is_kept(finished, tmp_path, monkeypatch, capsys):
+    project = Path(shutil.copytree(finished[0].root, tmp_path / "project"))
+    settings, box = (project / "project.toml").read_text(), "0,0,0.001,0.001"
+    for words in (["frames", "--box", box], ["reel", "--shape", "9:16", "--face", box]):
+        told, shown = main_says(monkeypatch, capsys, *words, "--project", project)
+        assert told.startswith("The box 0,0,0.001,0.001 is 0.")
+        assert told.endswith("Give one that is 3 pixels or more on each side.")
+        assert shown == ""
+    assert (project / "project.toml").read_text() == settings
+
+
+def test_a_channel_without_a_name_is_refused_at_once(monkeypatch, capsys):
+    assert main_says(monkeypatch, capsys, "channel", " ")[0].startswith("No channel is named. Give a Twitch channel")

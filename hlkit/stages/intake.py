@@ -18,6 +18,8 @@ from hlkit.sampling import (
     Box,
     Decoding,
     PicturePart,
+    check_box,
+    check_pixels,
     choose_accelerator,
     read_box,
     with_whole,
@@ -28,6 +30,7 @@ from hlkit.stages import tables
 from hlkit.stages.common import Say, already_done, told_each
 from hlkit.stages.labelling import take_labels
 from hlkit.stages.views import keep_boxes, kept_box, own_box, shown_box
+from hlkit.video import probe
 
 # More labels than this would not fit into an error.
 CLASSES_SAID = 20
@@ -222,6 +225,8 @@ def frames(
     """
     chosen = tables.chosen_videos(project, videos)
     if box is not None:
+        for video in chosen:  # or what can't be stored would stay kept
+            check_pixels(check_box(box), probe(project.video(video)))
         keep_boxes(project, box, videos=videos, say=say)
     parts = {video: _stored_part(kept_box(project, video), video, whole_too) for video in chosen}
     tell, stored = told_each(len(chosen), say), 0

@@ -89,8 +89,13 @@ def source_of(project: Project, video: str) -> str:
 
 
 def content(project: Project, video: str) -> str:
-    """A short name for what a video shows, from its recording or, where that is not here, its frames."""
-    return fingerprint(project.video(video) if video in project.video_ids() else project.index(video))
+    """A short name for what a video shows, from its recording or, where that is not here, its frames.
+
+    Raises:
+        HlkitError: when neither is here.
+    """
+    has_frames_only = video not in project.video_ids() and project.index(video).is_file()
+    return fingerprint(project.index(video) if has_frames_only else project.video(video))
 
 
 # Besides the label files, `reels` has LosslessCut's lists and what each reel shows.
@@ -214,14 +219,22 @@ def scored_videos(project: Project, run: str, videos: Sequence[str] | None = Non
     """The named videos, or all that a run has scored.
 
     Raises:
-        HlkitError: when the run has scored none.
+        HlkitError: when the run has scored none, or not one that is named.
     """
+    for video in videos or ():
+        if not project.scores(run, video).is_file():
+            content(project, video)  # says so where the video is what is missing
+            raise _unscored(video, run)
     chosen = list(videos or sorted(file.stem for file in project.scores(run, "any").parent.glob("*.parquet")))
     if not chosen:
         raise HlkitError(
             f"No video in {project.root} is scored by '{run}' yet. Score one first (notebook 06, or `hlkit infer`)."
         )
     return chosen
+
+
+def _unscored(video: str, run: str) -> HlkitError:
+    return HlkitError(f"'{video}' has no scores by '{run}'. Score it first (notebook 06, or `hlkit infer`).")
 
 
 def highlight_videos(project: Project, videos: Sequence[str] | None = None) -> list[str]:
@@ -251,7 +264,7 @@ def read_scores(project: Project, video: str, *, run: str) -> pl.DataFrame:
     """
     file = project.scores(run, video)
     if not file.is_file():
-        raise HlkitError(f"'{video}' has no scores by '{run}'. Score it first (notebook 06, or `hlkit infer`).")
+        raise _unscored(video, run)
     remedy = "Score the video again: `hlkit infer --redo`."
     scores = read_table(file, texts=["video"], numbers=["time"], remedy=remedy)
     classes = [name for name in scores.columns if name.startswith("score_")]
