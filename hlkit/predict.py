@@ -153,6 +153,10 @@ def heard_beside(video: Path, *, fps: str, count: int, heard: Heard, progress: b
 
     NaN throughout, with an HlkitWarning, where the recording has no sound.
     """
+    # From time 0, however late the stretch that is scored: a decoder that begins in the middle gives other samples.
+    # AAC's noise substitution draws random numbers, in order (levels differ by 0.2 dB; without it they are the same);
+    # MP3 in AVI, Opus, and clocks that drift come out milliseconds off (0.5 to 3.5 dB). A score is not to depend on
+    # what else was asked for.
     if not probe(video).has_audio:
         reason = f"{Path(video).name} has no sound, which the model hears; it counts as the mean of what it learned."
         warnings.warn(reason, HlkitWarning, stacklevel=2)
