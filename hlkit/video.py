@@ -113,12 +113,13 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         HlkitError: when the file is missing, empty, no video, cut off before its index, or holds sound only.
     """
+    path = Path(path)
     long = long_mp4(path)
     with long.beginning() if long else nullcontext() as url, open_container(path, url=url) as (container, stream):
         start = origin_of(container)
         codec = stream.codec_context
         return VideoInfo(
-            path=Path(path),
+            path=path,
             duration=_duration(container, stream, start),
             width=codec.width,
             height=codec.height,
