@@ -141,12 +141,12 @@ def test_a_damaged_record_of_a_run(copied, text):
 @pytest.mark.parametrize(
     ("line", "stage", "words"),
     [
-        ('window_seconds = "x"', timeline, "window_seconds is 'x'. Give seconds above 0"),
-        ("window_seconds = 0", timeline, "window_seconds is 0. Give seconds above 0"),
-        ("window_seconds = true", timeline, "window_seconds is True"),
-        ("train_videos = 3", score, "train_videos is 3. Give a list of video ids"),
-        ("train_videos = [3]", infer, r"train_videos is \[3\]"),
-        ("run = 3", infer, "run is 3. Give a name"),
+        ('window_seconds = "x"', timeline, "'window_seconds' is 'x'. Give seconds above 0"),
+        ("window_seconds = 0", timeline, "'window_seconds' is 0. Give seconds above 0"),
+        ("window_seconds = true", timeline, "'window_seconds' is True"),
+        ("train_videos = 3", score, "'train_videos' is 3. Give a list of video ids"),
+        ("train_videos = [3]", infer, r"'train_videos' is \[3\]"),
+        ("run = 3", infer, "'run' is 3. Give a name"),
     ],
 )
 def test_settings_of_another_kind(copied, line, stage, words):
