@@ -456,6 +456,19 @@ def test_the_overview_counts_what_is_there(finished):
     ]
 
 
+def test_a_highlight_that_two_have_marked_side_by_side_is_one(finished, tmp_path):
+    project = Project(shutil.copytree(finished[0].root, tmp_path / "copied"))
+    whole, (first, *others) = tables.labels_of(project, "judge"), read_labels(project.labels("judge")).rows()
+    _, start, end, label = first[:4]
+    rows = [("judge", start, start + 2, label), ("judge", start + 2, end, label), *(row[:4] for row in others)]
+    project.labels("judge").write_text(pl.DataFrame(rows, SPAN_SCHEMA, orient="row").write_csv())
+    assert tables.marks_of(project, "judge").height == whole.height + 1
+    assert tables.labels_of(project, "judge").equals(whole)
+    said = []
+    stages.score(project, videos=["judge"], say=said.append)
+    assert f" of {whole.height} (at least half of each" in said[0]
+
+
 def test_every_look_draws_its_pictures(finished):
     project = finished[0]
     sheet = stages.contact_sheet(project, "judge", pictures=4)

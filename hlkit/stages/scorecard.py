@@ -11,7 +11,7 @@ import polars as pl
 
 from hlkit.events import row_seconds
 from hlkit.frames import read_index
-from hlkit.labels import BACKGROUND, TIME_TOLERANCE
+from hlkit.labels import BACKGROUND, TIME_TOLERANCE, merge_spans
 from hlkit.project import HlkitError, Project, atomic_path, fingerprint, format_time
 from hlkit.stages import runs, tables, views
 from hlkit.stages.common import Say, already_done, current_run, window_of
@@ -89,7 +89,8 @@ def score(
         raise HlkitError(f"None of {', '.join(chosen)} has labels to judge by. Label one (notebook 04, `hlkit label`).")
     window, results = window_of(project, None), []
     for video, marks in labels.items():
-        spans = _scored_part(marks.filter(pl.col("label") != BACKGROUND), tables.read_scores(project, video, run=run))
+        highlights = merge_spans(marks.filter(pl.col("label") != BACKGROUND))
+        spans = _scored_part(highlights, tables.read_scores(project, video, run=run))
         judged = Judged(project, run, video, spans, window)
         if reason := lacking(judged.frames):
             say(f"{video}: not judged, since {reason}.")

@@ -103,9 +103,14 @@ OTHER_LISTS = (".losslesscut.csv", ".cuts.csv")
 
 
 def labels_of(project: Project, video: str) -> pl.DataFrame | None:
-    """The label spans of a video that are not background; None when nobody has labelled it."""
+    """The highlights that are labelled in a video; None when nobody has labelled it.
+
+    Spans of one label that touch are one highlight: what a file and a hand said of it stands side by side in the marks.
+    """
     spans = marks_of(project, video)
-    return None if spans is None else spans.filter(pl.col("label") != BACKGROUND).select(SPAN_SCHEMA.names())
+    return (
+        None if spans is None else merge_spans(spans.filter(pl.col("label") != BACKGROUND).select(SPAN_SCHEMA.names()))
+    )
 
 
 def marks_of(project: Project, video: str) -> pl.DataFrame | None:
